@@ -1,0 +1,73 @@
+# osmtalk: call outcomes and signed webhooks for PostgreSQL
+#
+#   make, make install    builds and installs with PGXS (PG_CONFIG=… chooses the server)
+#   make demo [KEEP=1]    shows the main job on a private throw-away cluster
+#   make test             runs every test on private clusters
+#   make unit             runs the tests that need no server
+
+EXTENSION = osmtalk
+# the version lives in the control file alone
+EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" osmtalk.control)
+
+# The install script, in this order.  A part must not have the name of a test
+# in test/sql: pg_regress would find it first.
+SQL_PARTS = $(addprefix sql/,schema.sql rules.sql tables.sql configuration.sql payloads.sql \
+	delivery.sql leads.sql calls.sql dialing.sql views.sql grants.sql)
+DATA_built = sql/osmtalk--$(EXTVERSION).sql
+DOCS = $(wildcard doc/*.md)
+
+# The library that is preloaded, and the one that only the worker loads: it
+# brings libcurl, which has no business in the postmaster or in a session.
+MODULE_big = osmtalk
+OBJS = $(addprefix src/,osmtalk.o settings.o wakeup.o launcher.o makeway.o ids.o render.o signing.o egress.o)
+SHLIB_LINK = -lcrypto
+WORKER = osmtalk_worker$(DLSUFFIX)
+WORKER_OBJS = $(addprefix src/,worker.o outbox.o scheduler.o http.o request.o sockets.o)
+WORKER_LIBS = -lcurl -lcrypto
+
+PG_CPPFLAGS = -DOSMTALK_VERSION='"$(EXTVERSION)"'
+EXTRA_CLEAN = $(WORKER) $(WORKER_OBJS) $(WORKER_OBJS:.o=.bc) src/*.d $(UNIT_TESTS)
+
+UNIT_TESTS = test/unit/scheduler_test test/unit/egress_test
+
+PG_CONFIG ?= pg_config
+PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
+
+# On a machine that has no server headers yet, demo and test install them.
+ifneq ($(wildcard $(PGXS)),)
+include $(PGXS)
+endif
+
+# after PGXS, whose own first target is the default
+.PHONY: demo test unit install-worker uninstall-worker
+
+demo test:
+	@test/bin/$@
+
+all: $(WORKER)
+
+$(DATA_built): $(SQL_PARTS) osmtalk.control
+	@for part in $(notdir $(SQL_PARTS)); do \
+	  if [ -e test/sql/$$part ]; then echo "test/sql/$$part has the name of a part of the install script" >&2; exit 1; fi; \
+	done
+	cat $(SQL_PARTS) > $@
+
+$(OBJS) $(WORKER_OBJS): $(wildcard src/*.h) osmtalk.control
+
+$(WORKER): $(WORKER_OBJS)
+	$(LINK.shared) -o $@ $(WORKER_OBJS) $(LDFLAGS) $(LDFLAGS_SL) $(WORKER_LIBS)
+
+install: install-worker
+install-worker: $(WORKER) installdirs
+	$(INSTALL_SHLIB) $(WORKER) '$(DESTDIR)$(pkglibdir)/'
+
+uninstall: uninstall-worker
+uninstall-worker:
+	rm -f '$(DESTDIR)$(pkglibdir)/$(WORKER)'
+
+# Modules that know nothing of PostgreSQL are tested without it.
+unit: $(UNIT_TESTS)
+	@for t in $(UNIT_TESTS); do echo "# $$t"; ./$$t || exit 1; done
+
+test/unit/%_test: test/unit/%_test.c test/unit/check.h src/%.c src/%.h
+	$(CC) -std=gnu99 -g -O1 -Wall -Wextra $(UNIT_CFLAGS) -Isrc -o $@ $< src/$*.c

@@ -1,0 +1,183 @@
+/*
+ * delivery.sql
+ *		From an event to the outbox, and back to it.
+ *
+ * Knows nothing of HTTP: what is in the outbox is the worker's to send.
+ */
+
+CREATE TRIGGER wake_worker AFTER INSERT ON osmtalk.outbox
+	FOR EACH STATEMENT EXECUTE FUNCTION osmtalk.wake_worker();
+-- A row that brings another transaction's id was copied (a restored dump):
+-- the worker's look by transaction would pass it over.
+CREATE TRIGGER reload_worker AFTER INSERT ON osmtalk.outbox
+	FOR EACH ROW WHEN (NEW.xid <> pg_catalog.pg_current_xact_id())
+	EXECUTE FUNCTION osmtalk.reload_worker();
+
+/*
+ * Inlined where it is used in FROM, so that a batch is one join.
+ */
+CREATE FUNCTION osmtalk.delivery_target(type text, org_id text, campaign_id text)
+RETURNS TABLE (url text, secret text)
+LANGUAGE sql STABLE PARALLEL SAFE ROWS 1
+BEGIN ATOMIC
+	SELECT COALESCE(NULLIF(c.webhook_url, ''), NULLIF(s.default_webhook_url, '')),
+		   COALESCE(NULLIF(c.webhook_secret, ''), NULLIF(s.webhook_secret, ''))
+	  FROM (SELECT 1) AS always
+	  LEFT JOIN osmtalk.org_settings s ON s.org_id = delivery_target.org_id
+	  LEFT JOIN osmtalk.campaigns c ON c.id = delivery_target.campaign_id
+		   AND delivery_target.type <> 'call.analysis_completed';
+END;
+COMMENT ON FUNCTION osmtalk.delivery_target(text, text, text) IS
+'Where an event of this type goes and what signs it, as of now: the campaign''s URL and secret, each the organisation''s where the campaign has none; call.analysis_completed is always the organisation''s. Nulls where there is none';
+
+CREATE FUNCTION osmtalk.record_event(
+	type text, org_id text, campaign_id text, lead_id text, call_id text, body text) RETURNS text
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	event_id constant text := osmtalk.new_id('evt');
+	url text;
+BEGIN
+	SELECT t.url INTO url
+	  FROM osmtalk.delivery_target(record_event.type, record_event.org_id, record_event.campaign_id) t;
+
+	INSERT INTO osmtalk.events (id, type, org_id, campaign_id, lead_id, call_id, body, skipped_reason)
+	VALUES (event_id, record_event.type, record_event.org_id, record_event.campaign_id,
+			record_event.lead_id, record_event.call_id, record_event.body,
+			CASE WHEN url IS NULL THEN 'no webhook URL' END);
+	IF url IS NOT NULL THEN
+		INSERT INTO osmtalk.outbox (event_id) VALUES (event_id);
+	END IF;
+	RETURN event_id;
+END
+$$;
+COMMENT ON FUNCTION osmtalk.record_event(text, text, text, text, text, text) IS
+'Internal: writes the event, and its outbox row if there is a URL to send it to; returns the event''s id. The body''s timestamp is now()';
+
+CREATE FUNCTION osmtalk.send_test_event(org_id text, campaign_id text DEFAULT NULL) RETURNS text
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	campaign osmtalk.campaigns;
+BEGIN
+	PERFORM FROM osmtalk.org_settings s WHERE s.org_id = send_test_event.org_id;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'there is no organisation "%"', org_id
+			USING ERRCODE = 'invalid_parameter_value',
+				  HINT = 'An organisation is a row in osmtalk.org_settings.';
+	END IF;
+	IF campaign_id IS NOT NULL THEN
+		SELECT * INTO campaign FROM osmtalk.campaigns c
+		 WHERE c.id = send_test_event.campaign_id AND c.org_id = send_test_event.org_id;
+		IF NOT FOUND THEN
+			RAISE EXCEPTION 'the organisation "%" has no campaign "%"', org_id, campaign_id
+				USING ERRCODE = 'invalid_parameter_value';
+		END IF;
+	END IF;
+	RETURN osmtalk.record_event('webhook.test', org_id, campaign_id, NULL, NULL,
+								osmtalk.test_body(now(), org_id, campaign));
+END
+$$;
+COMMENT ON FUNCTION osmtalk.send_test_event(text, text) IS
+'Enqueues a webhook.test to the URL, and with the secret, of the campaign or the organisation; returns the event''s id. Unknown organisation or campaign: 22023';
+
+CREATE FUNCTION osmtalk.redeliver(event_id text) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	event osmtalk.events;
+	url text;
+BEGIN
+	SELECT * INTO event FROM osmtalk.events e WHERE e.id = redeliver.event_id;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'there is no event "%"', event_id USING ERRCODE = 'no_data_found';
+	END IF;
+	SELECT t.url INTO url FROM osmtalk.delivery_target(event.type, event.org_id, event.campaign_id) t;
+	IF event.skipped_reason IS NOT NULL AND url IS NULL THEN
+		RETURN;
+	END IF;
+	INSERT INTO osmtalk.outbox (event_id, attempts)
+	SELECT event.id, coalesce(max(a.attempt), 0)
+	  FROM osmtalk.delivery_attempts a WHERE a.event_id = event.id
+	ON CONFLICT ON CONSTRAINT outbox_event_id_key DO NOTHING;
+END
+$$;
+COMMENT ON FUNCTION osmtalk.redeliver(text) IS
+'Puts an event back in the outbox: same id, same bytes, attempt numbers continue. Pending or in flight: nothing; skipped: sent if there is a URL now; unknown: P0002';
+
+/*
+ * Takes over, or drops, what another database enqueued and left undecided.
+ */
+CREATE FUNCTION osmtalk.adopt(discard boolean DEFAULT false) RETURNS bigint
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	mine constant text := osmtalk.current_origin();
+	rows bigint;
+	total bigint := 0;
+BEGIN
+	IF discard THEN
+		-- nothing vanishes silently: each event's record says what became of it
+		WITH dropped AS (
+			DELETE FROM osmtalk.outbox o WHERE o.origin <> mine RETURNING o.event_id, o.attempts
+		)
+		INSERT INTO osmtalk.delivery_attempts (event_id, attempt, started_at, duration_ms, error)
+		SELECT d.event_id,
+			   greatest(d.attempts, (SELECT max(a.attempt) FROM osmtalk.delivery_attempts a WHERE a.event_id = d.event_id)) + 1,
+			   now(), 0, 'not sent: enqueued in another database and discarded by adopt()'
+		  FROM dropped d;
+		GET DIAGNOSTICS rows = ROW_COUNT;
+		total := total + rows;
+	ELSE
+		-- a transaction id of another server means nothing here
+		UPDATE osmtalk.outbox o
+		   SET origin = mine, xid = pg_current_xact_id(), claimed_at = NULL, worker_deaths = 0
+		 WHERE o.origin <> mine;
+		GET DIAGNOSTICS rows = ROW_COUNT;
+		total := total + rows;
+	END IF;
+
+	UPDATE osmtalk.calls c
+	   SET origin = CASE WHEN discard THEN 'discarded' ELSE mine END
+	 WHERE (c.status IN ('queued', 'in_progress') OR c.awaiting_since IS NOT NULL)
+	   AND c.origin IS DISTINCT FROM mine AND c.origin IS DISTINCT FROM 'discarded';
+	GET DIAGNOSTICS rows = ROW_COUNT;
+	total := total + rows;
+
+	PERFORM osmtalk.start_worker();
+	RETURN total;
+END
+$$;
+COMMENT ON FUNCTION osmtalk.adopt(boolean) IS
+'Takes over the outbox rows and undecided calls that carry another database''s origin (a restored dump, a TEMPLATE copy, an upgraded cluster), so that they are sent and timed out here; with discard, drops them: never sent, never timed out. Returns how many';
+
+CREATE FUNCTION osmtalk.wait_until_drained(timeout interval DEFAULT '30 s') RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	deadline constant timestamptz := clock_timestamp() + timeout;
+	pause double precision := 0.002;
+BEGIN
+	LOOP
+		PERFORM FROM osmtalk.outbox o
+		  WHERE o.origin = osmtalk.current_origin()
+			AND (o.due_at <= clock_timestamp() OR o.claimed_at IS NOT NULL)
+		  LIMIT 1;
+		IF NOT FOUND THEN
+			RETURN true;
+		END IF;
+		IF clock_timestamp() >= deadline THEN
+			RETURN false;
+		END IF;
+		PERFORM pg_sleep(pause);
+		pause := least(pause * 1.5, 0.1);
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION osmtalk.wait_until_drained(interval) IS
+'Waits until no event of this database is due or in flight: true then, false at the time-out. Call it outside the transaction that enqueued';

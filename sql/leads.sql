@@ -1,0 +1,122 @@
+/*
+ * leads.sql
+ *		What happens when a lead's status changes, and how a call decides it.
+ */
+
+/*
+ * Keeps the columns that follow from the status in step with it, whoever
+ * changes it.
+ */
+CREATE FUNCTION osmtalk.leads_before_status() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF NOT osmtalk.is_terminal(NEW.status) THEN
+		NEW.completed_at := NULL;
+	ELSE
+		NEW.next_attempt_at := NULL;
+		IF NOT osmtalk.is_terminal(OLD.status) THEN
+			NEW.completed_at := now();
+		END IF;
+	END IF;
+	NEW.disposition := CASE WHEN NEW.status = 'completed' THEN coalesce(NEW.disposition, 'completed') END;
+	RETURN NEW;
+END
+$$;
+CREATE TRIGGER before_status BEFORE UPDATE OF status ON osmtalk.leads
+	FOR EACH ROW WHEN (NEW.status <> OLD.status)
+	EXECUTE FUNCTION osmtalk.leads_before_status();
+
+/*
+ * Each transition from a non-terminal into a terminal status is an event.
+ */
+CREATE FUNCTION osmtalk.leads_after_transition() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	campaign osmtalk.campaigns;
+BEGIN
+	SELECT * INTO STRICT campaign FROM osmtalk.campaigns c WHERE c.id = NEW.campaign_id;
+	PERFORM osmtalk.record_event('campaign.lead_completed', campaign.org_id, campaign.id, NEW.id, NEW.call_id,
+								 osmtalk.lead_completed_body(now(), campaign, NEW));
+	RETURN NULL;
+END
+$$;
+CREATE TRIGGER after_transition AFTER UPDATE OF status ON osmtalk.leads
+	FOR EACH ROW WHEN (NOT osmtalk.is_terminal(OLD.status) AND osmtalk.is_terminal(NEW.status))
+	EXECUTE FUNCTION osmtalk.leads_after_transition();
+
+/*
+ * A lead moves only between campaigns of one organisation: its calls carry
+ * that organisation.
+ */
+CREATE FUNCTION osmtalk.leads_before_move() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM osmtalk.check_same_org(n.org_id, o.org_id, 'lead')
+	   FROM osmtalk.campaigns n, osmtalk.campaigns o
+	  WHERE n.id = NEW.campaign_id AND o.id = OLD.campaign_id;
+	RETURN NEW;
+END
+$$;
+CREATE TRIGGER before_move BEFORE UPDATE OF campaign_id ON osmtalk.leads
+	FOR EACH ROW WHEN (NEW.campaign_id <> OLD.campaign_id)
+	EXECUTE FUNCTION osmtalk.leads_before_move();
+
+CREATE FUNCTION osmtalk.call_disposition(call osmtalk.calls) RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN CASE WHEN call.status = 'completed' THEN
+	osmtalk.disposition((
+		SELECT call.analysis FROM osmtalk.agents a
+		 WHERE a.id = call.agent_id AND osmtalk.analysis_configured(a)))
+END;
+COMMENT ON FUNCTION osmtalk.call_disposition(osmtalk.calls) IS
+'The disposition that a call gives its lead: disposition() of its analysis if its agent has analysis configured, else completed; null unless the call completed';
+
+/*
+ * Decides a call's lead.  The caller has found, under the lead's lock, that
+ * this is the lead's latest call, and that it was not decided before.
+ */
+CREATE FUNCTION osmtalk.decide_lead(call osmtalk.calls) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	lead osmtalk.leads;
+	campaign osmtalk.campaigns;
+	analysis constant jsonb := CASE WHEN osmtalk.has_analysis(call.analysis) THEN call.analysis END;
+	outcome constant osmtalk.lead_status := call.status::text::osmtalk.lead_status;
+BEGIN
+	SELECT * INTO lead FROM osmtalk.leads l
+	 WHERE l.id = call.lead_id AND l.call_id = call.id FOR NO KEY UPDATE;
+	IF NOT FOUND THEN
+		RETURN;
+	END IF;
+
+	IF osmtalk.is_terminal(lead.status) THEN
+		-- The application made it terminal while the call ran, and its event
+		-- has said so: its word stands.
+		UPDATE osmtalk.leads l SET outcome = analysis WHERE l.id = lead.id;
+		RETURN;
+	END IF;
+
+	SELECT * INTO STRICT campaign FROM osmtalk.campaigns c WHERE c.id = lead.campaign_id;
+	IF outcome = ANY (campaign.retry_on) AND lead.attempts < campaign.max_attempts THEN
+		UPDATE osmtalk.leads l
+		   SET status = 'pending', next_attempt_at = now() + campaign.retry_backoff, outcome = analysis
+		 WHERE l.id = lead.id;
+	ELSE
+		UPDATE osmtalk.leads l
+		   SET status = decide_lead.outcome, outcome = analysis,
+			   disposition = osmtalk.call_disposition(call)
+		 WHERE l.id = lead.id;
+	END IF;
+END
+$$;
+
+COMMENT ON FUNCTION osmtalk.decide_lead(osmtalk.calls) IS
+'Internal: sets the lead''s outcome from its latest call, by the campaign''s retry policy';

@@ -1,0 +1,102 @@
+/*
+ * rules.sql
+ *		The rules of an outcome, as pure functions of what they decide from.
+ *
+ * Written once: triggers, the worker and users call the same functions.
+ * Bodies in the SQL standard's form are parsed here and now, so no search
+ * path can change what they mean.  Knows no table.
+ */
+
+CREATE FUNCTION osmtalk.is_terminal(status osmtalk.lead_status) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN status NOT IN ('pending'::osmtalk.lead_status, 'calling'::osmtalk.lead_status);
+COMMENT ON FUNCTION osmtalk.is_terminal(osmtalk.lead_status) IS
+'Whether a lead of this status is done with: all but pending and calling';
+
+CREATE FUNCTION osmtalk.call_outcome(
+	answered_at timestamptz, ended_at timestamptz, sip_status_code int,
+	voicemail_detected boolean, error text) RETURNS osmtalk.call_status
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE
+	WHEN ended_at IS NULL OR NOT pg_catalog.isfinite(ended_at) THEN NULL
+	WHEN sip_status_code IN (486, 600) THEN 'busy'::osmtalk.call_status
+	WHEN sip_status_code IN (408, 480, 487)
+		AND (answered_at IS NULL OR NOT pg_catalog.isfinite(answered_at)) THEN 'no_answer'::osmtalk.call_status
+	WHEN error IS NOT NULL THEN 'failed'::osmtalk.call_status
+	WHEN sip_status_code >= 400 THEN 'failed'::osmtalk.call_status
+	WHEN voicemail_detected THEN 'voicemail'::osmtalk.call_status
+	WHEN answered_at IS NULL OR NOT pg_catalog.isfinite(answered_at)
+		OR osmtalk.microseconds_between(answered_at, ended_at) < 3000000 THEN 'no_answer'::osmtalk.call_status
+	ELSE 'completed'::osmtalk.call_status
+END;
+COMMENT ON FUNCTION osmtalk.call_outcome(timestamptz, timestamptz, int, boolean, text) IS
+'What came of a call, first match wins: SIP 486/600 busy; 408/480/487 unanswered no_answer; an error failed; other SIP >= 400 failed; voicemail; unanswered or under 3 s no_answer; else completed. Null while the call has not ended; infinite times count as null';
+
+CREATE FUNCTION osmtalk.call_status(
+	started_at timestamptz, answered_at timestamptz, ended_at timestamptz, sip_status_code int,
+	voicemail_detected boolean, error text) RETURNS osmtalk.call_status
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN COALESCE(
+	osmtalk.call_outcome(answered_at, ended_at, sip_status_code, voicemail_detected, error),
+	CASE WHEN pg_catalog.isfinite(started_at) OR pg_catalog.isfinite(answered_at)
+		THEN 'in_progress'::osmtalk.call_status
+		ELSE 'queued'::osmtalk.call_status
+	END);
+COMMENT ON FUNCTION osmtalk.call_status(timestamptz, timestamptz, timestamptz, int, boolean, text) IS
+'The status of a call with these facts: its call_outcome() once it has ended, before that in_progress once it has started or was answered, else queued';
+
+CREATE FUNCTION osmtalk.has_analysis(analysis jsonb) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN analysis IS NOT NULL AND pg_catalog.jsonb_typeof(analysis) <> 'null';
+COMMENT ON FUNCTION osmtalk.has_analysis(jsonb) IS
+'Whether there is an analysis: JSON null is none';
+
+CREATE FUNCTION osmtalk.disposition(analysis jsonb) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE
+	WHEN pg_catalog.jsonb_typeof(analysis) IS DISTINCT FROM 'object' THEN 'completed'
+	WHEN analysis OPERATOR(pg_catalog.->) 'lead_qualified' = 'true'::jsonb
+		OR analysis OPERATOR(pg_catalog.->) 'success' = 'true'::jsonb THEN 'qualified'
+	WHEN analysis OPERATOR(pg_catalog.->) 'next_action' = '"not_interested"'::jsonb THEN 'not_interested'
+	WHEN analysis OPERATOR(pg_catalog.->) 'next_action' = '"callback_later"'::jsonb THEN 'callback'
+	ELSE 'completed'
+END;
+COMMENT ON FUNCTION osmtalk.disposition(jsonb) IS
+'The business outcome of a completed call, never null: qualified if lead_qualified or success is the JSON boolean true; not_interested or callback by the JSON string next_action; else completed';
+
+CREATE FUNCTION osmtalk.try_normalize_phone(phone_number text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN pg_catalog.substring(
+	pg_catalog.regexp_replace(
+		pg_catalog.translate(phone_number, ' .-()', '') COLLATE "C", '^00', '+'),
+	'^[+][1-9][0-9]{6,14}$');
+COMMENT ON FUNCTION osmtalk.try_normalize_phone(text) IS
+'normalize_phone() that gives null where that raises an error';
+
+CREATE FUNCTION osmtalk.normalize_phone(phone_number text) RETURNS text
+LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	normalized constant text := osmtalk.try_normalize_phone(phone_number);
+BEGIN
+	IF normalized IS NULL THEN
+		RAISE EXCEPTION 'invalid phone number: "%"', pg_catalog.left(phone_number, 40)
+			USING ERRCODE = 'invalid_parameter_value',
+				  DETAIL = 'Without spaces, dots, dashes and parentheses it is not "+" (or "00") and 7 to 15 ASCII digits, the first not 0.',
+				  HINT = 'Write the number in international form, for example +919876543210.';
+	END IF;
+	RETURN normalized;
+END
+$$;
+COMMENT ON FUNCTION osmtalk.normalize_phone(text) IS
+'The number in E.164: spaces, dots, dashes, parentheses stripped, then a leading 00 becomes +; error 22023 unless the result is + and 7 to 15 ASCII digits, the first not 0; null for null';
+
+CREATE FUNCTION osmtalk.is_webhook_url(url text) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN pg_catalog.octet_length(url) <= 2048
+	AND url COLLATE "C" OPERATOR(pg_catalog.~)
+		'^[Hh][Tt][Tt][Pp][Ss]?://([A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?[.]?|[[][0-9A-Fa-f:.]+[]])(:0*[1-9][0-9]{0,4})?([/?#][]!-[^-~]*)?$'
+	AND COALESCE(pg_catalog.substring(url COLLATE "C", '^[^/]*//[^/?#]*:([0-9]+)([/?#]|$)')::numeric, 443) <= 65535;
+COMMENT ON FUNCTION osmtalk.is_webhook_url(text) IS
+'Whether events can be posted to this URL: http or https, an ASCII host without user and password, a port from 1 to 65535, no spaces, control characters or backslashes, at most 2048 bytes';

@@ -1,0 +1,130 @@
+/*
+ * schema.sql
+ *		The schema, the types and the functions written in C.
+ *
+ * First part of the install script.  Knows no table.
+ */
+
+-- Complain if the script is sourced in psql rather than via CREATE EXTENSION.
+\echo Use "CREATE EXTENSION osmtalk" to load this file. \quit
+
+DO LANGUAGE plpgsql $$
+BEGIN
+	-- Bodies are signed and sent byte for byte and JSON is UTF-8 (RFC 8259):
+	-- in a database of another encoding an event could hold text that has no
+	-- UTF-8 form, and the business transaction would have to fail for it.
+	IF pg_catalog.getdatabaseencoding() <> 'UTF8' THEN
+		RAISE EXCEPTION 'osmtalk needs a database with the encoding UTF8'
+			USING ERRCODE = 'feature_not_supported',
+				  DETAIL = pg_catalog.format('The encoding of this database is %s.',
+											 pg_catalog.getdatabaseencoding()),
+				  HINT = 'Create one with CREATE DATABASE … ENCODING ''UTF8'' TEMPLATE template0.';
+	END IF;
+END
+$$;
+
+CREATE SCHEMA osmtalk;
+COMMENT ON SCHEMA osmtalk IS
+'Call outcomes and signed webhooks: decides what came of each call and delivers the event';
+
+CREATE TYPE osmtalk.lead_status AS ENUM
+	('pending', 'calling', 'completed', 'voicemail', 'no_answer', 'busy', 'failed', 'dnc_blocked');
+COMMENT ON TYPE osmtalk.lead_status IS
+'Where a lead stands; all but pending and calling are terminal, see is_terminal()';
+
+CREATE TYPE osmtalk.call_status AS ENUM
+	('queued', 'in_progress', 'completed', 'voicemail', 'no_answer', 'busy', 'failed', 'dnc_blocked');
+COMMENT ON TYPE osmtalk.call_status IS
+'Where a call stands: queued, in_progress, or one of the six outcomes that call_outcome() and the DNC check give';
+
+/* ---- ids ---- */
+
+CREATE FUNCTION osmtalk.new_id(prefix text) RETURNS text
+LANGUAGE c VOLATILE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'osmtalk_new_id';
+COMMENT ON FUNCTION osmtalk.new_id(text) IS
+'A fresh id: the prefix, "_", 11 characters of time and 16 of randomness; later ids sort after earlier ones';
+
+CREATE FUNCTION osmtalk.current_origin() RETURNS text
+LANGUAGE c STABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'osmtalk_current_origin';
+COMMENT ON FUNCTION osmtalk.current_origin() IS
+'This database''s identity, <system identifier>/<database oid>: what outbox rows and undecided calls carry, so that a copy of the database never sends by accident';
+
+/* ---- signatures ---- */
+
+CREATE FUNCTION osmtalk.signature(body text, secret text) RETURNS text
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'osmtalk_signature';
+COMMENT ON FUNCTION osmtalk.signature(text, text) IS
+'The value of X-OsmTalk-Signature: "sha256=" and the lower-case hex HMAC-SHA256 of the body, keyed with the secret''s bytes';
+
+CREATE FUNCTION osmtalk.verify_signature(body text, secret text, header text) RETURNS boolean
+LANGUAGE c IMMUTABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'osmtalk_verify_signature';
+COMMENT ON FUNCTION osmtalk.verify_signature(text, text, text) IS
+'Whether header is the signature of body, compared in constant time; false, never an error, for anything malformed or null and for an empty secret';
+
+/* ---- rendering, the same bytes under any session settings ---- */
+
+CREATE FUNCTION osmtalk.iso_time(at timestamptz) RETURNS text
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'osmtalk_iso_time';
+COMMENT ON FUNCTION osmtalk.iso_time(timestamptz) IS
+'ISO 8601 in UTC with truncated milliseconds and Z; years outside 0–9999 in ECMAScript''s six-digit form (+012026, -000043); null for infinite times';
+
+CREATE FUNCTION osmtalk.quote_json(value text) RETURNS text
+LANGUAGE c IMMUTABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'osmtalk_quote_json';
+COMMENT ON FUNCTION osmtalk.quote_json(text) IS
+'The text as a JSON string, non-ASCII characters raw; the JSON literal null for a null';
+
+CREATE FUNCTION osmtalk.compact_json(value jsonb) RETURNS text
+LANGUAGE c IMMUTABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'osmtalk_compact_json';
+COMMENT ON FUNCTION osmtalk.compact_json(jsonb) IS
+'jsonb as text without whitespace outside strings; the JSON literal null for a null';
+
+CREATE FUNCTION osmtalk.microseconds_between("from" timestamptz, until timestamptz) RETURNS bigint
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'osmtalk_microseconds_between';
+COMMENT ON FUNCTION osmtalk.microseconds_between(timestamptz, timestamptz) IS
+'until minus from in microseconds, at the ends of bigint where it would overflow; null if either is infinite. Unlike the operator - it never raises an error';
+
+/* ---- settings, as SQL values ---- */
+
+CREATE FUNCTION osmtalk.analysis_timeout() RETURNS interval
+LANGUAGE c STABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'osmtalk_analysis_timeout_interval';
+COMMENT ON FUNCTION osmtalk.analysis_timeout() IS
+'The setting osmtalk.analysis_timeout';
+
+CREATE FUNCTION osmtalk.call_timeout() RETURNS interval
+LANGUAGE c STABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'osmtalk_call_timeout_interval';
+COMMENT ON FUNCTION osmtalk.call_timeout() IS
+'The setting osmtalk.call_timeout; null when it is off';
+
+/* ---- the worker, as backends see it ---- */
+
+CREATE FUNCTION osmtalk.wake_worker() RETURNS trigger
+LANGUAGE c AS 'MODULE_PATHNAME', 'osmtalk_wake_worker';
+COMMENT ON FUNCTION osmtalk.wake_worker() IS
+'Trigger: wakes this database''s worker when the transaction commits';
+
+CREATE FUNCTION osmtalk.reload_worker() RETURNS trigger
+LANGUAGE c AS 'MODULE_PATHNAME', 'osmtalk_reload_worker';
+COMMENT ON FUNCTION osmtalk.reload_worker() IS
+'Trigger: makes this database''s worker read the whole outbox again when the transaction commits';
+
+CREATE FUNCTION osmtalk.start_worker() RETURNS void
+LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'osmtalk_start_worker';
+COMMENT ON FUNCTION osmtalk.start_worker() IS
+'Asks for a worker in this database when the transaction commits; warns if the library is not preloaded. The install script calls it';
+
+CREATE FUNCTION osmtalk.worker_slot(
+	OUT pid int, OUT state text, OUT started_at timestamptz, OUT in_flight int, OUT pending bigint,
+	OUT delivered bigint, OUT failed bigint, OUT last_error text, OUT last_error_at timestamptz)
+LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'osmtalk_worker_slot';
+COMMENT ON FUNCTION osmtalk.worker_slot() IS
+'What shared memory knows of this database''s worker; see the view worker_status';

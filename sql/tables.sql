@@ -1,0 +1,210 @@
+/*
+ * tables.sql
+ *		What is stored, with the rules that a row must meet by itself.
+ *
+ * Columns and defaults only; what happens when rows change is in
+ * configuration.sql, leads.sql and calls.sql.  Every table holds user data
+ * and is dumped with the database.
+ */
+
+/* ---- configuration ---- */
+
+CREATE TABLE osmtalk.org_settings (
+	org_id text PRIMARY KEY,
+	default_webhook_url text,
+	webhook_secret text
+);
+COMMENT ON TABLE osmtalk.org_settings IS 'One row per organisation, the tenant';
+COMMENT ON COLUMN osmtalk.org_settings.default_webhook_url IS 'Where events go that have no URL of a campaign; null or empty: nowhere';
+COMMENT ON COLUMN osmtalk.org_settings.webhook_secret IS 'Signs events where the campaign has no secret; null or empty: they are sent unsigned';
+
+CREATE TABLE osmtalk.agents (
+	id text PRIMARY KEY DEFAULT osmtalk.new_id('agent'),
+	org_id text NOT NULL REFERENCES osmtalk.org_settings,
+	name text,
+	enable_sentiment boolean NOT NULL DEFAULT false,
+	enable_success_evaluation boolean NOT NULL DEFAULT false,
+	post_call_analysis jsonb
+);
+CREATE INDEX agents_org_id_idx ON osmtalk.agents (org_id);
+COMMENT ON TABLE osmtalk.agents IS 'Voice agents; only what decides whether a call''s analysis is awaited';
+COMMENT ON COLUMN osmtalk.agents.post_call_analysis IS '{"enabled": boolean, "schema": [...], ...}: configured when schema is a non-empty array or object and enabled is not false';
+
+CREATE TABLE osmtalk.campaigns (
+	id text PRIMARY KEY DEFAULT osmtalk.new_id('cmp'),
+	org_id text NOT NULL REFERENCES osmtalk.org_settings,
+	agent_id text REFERENCES osmtalk.agents,
+	name text NOT NULL,
+	webhook_url text,
+	webhook_secret text,
+	max_attempts int NOT NULL DEFAULT 1 CHECK (max_attempts >= 1),
+	retry_backoff interval NOT NULL DEFAULT '1 hour'
+		-- an unbounded one could overflow the time of the next attempt and fail the caller's update
+		CHECK (retry_backoff >= interval '0' AND retry_backoff <= interval '10 years'),
+	retry_on osmtalk.lead_status[] NOT NULL DEFAULT '{failed}'
+		CHECK (retry_on <@ '{failed,no_answer,busy,voicemail}'::osmtalk.lead_status[])
+);
+CREATE INDEX campaigns_org_id_idx ON osmtalk.campaigns (org_id);
+CREATE INDEX campaigns_agent_id_idx ON osmtalk.campaigns (agent_id);
+COMMENT ON TABLE osmtalk.campaigns IS 'Campaigns: who is called by which agent, where the events go, what is tried again';
+COMMENT ON COLUMN osmtalk.campaigns.webhook_url IS 'Where the campaign''s events go; null or empty: to the organisation''s default_webhook_url';
+COMMENT ON COLUMN osmtalk.campaigns.webhook_secret IS 'Signs the campaign''s events; null or empty: the organisation''s webhook_secret does';
+COMMENT ON COLUMN osmtalk.campaigns.max_attempts IS 'How many calls a lead gets in all while its outcome is one of retry_on';
+COMMENT ON COLUMN osmtalk.campaigns.retry_backoff IS 'How long after the decision a lead is due again';
+COMMENT ON COLUMN osmtalk.campaigns.retry_on IS 'The outcomes that put a lead back to pending: any of failed, no_answer, busy, voicemail';
+
+CREATE TABLE osmtalk.dnc_entries (
+	org_id text NOT NULL REFERENCES osmtalk.org_settings ON DELETE CASCADE,
+	phone_number text NOT NULL,
+	reason text,
+	source text NOT NULL DEFAULT 'manual' CHECK (source IN ('manual', 'opt_out', 'imported', 'api')),
+	created_at timestamptz NOT NULL DEFAULT now(),
+	PRIMARY KEY (org_id, phone_number)
+);
+COMMENT ON TABLE osmtalk.dnc_entries IS 'Numbers that an organisation does not call; normalised on write';
+
+/* ---- leads and calls ---- */
+
+CREATE TABLE osmtalk.leads (
+	id text PRIMARY KEY DEFAULT osmtalk.new_id('ld'),
+	campaign_id text NOT NULL REFERENCES osmtalk.campaigns,
+	phone_number text NOT NULL,
+	variables jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(variables) = 'object'),
+	status osmtalk.lead_status NOT NULL DEFAULT 'pending',
+	disposition text,
+	attempts int NOT NULL DEFAULT 0 CHECK (attempts >= 0),
+	next_attempt_at timestamptz,
+	call_id text,
+	outcome jsonb,
+	completed_at timestamptz
+);
+CREATE INDEX leads_campaign_id_idx ON osmtalk.leads (campaign_id);
+-- place_next_call() takes the first of it
+CREATE INDEX leads_due_idx ON osmtalk.leads (campaign_id, next_attempt_at NULLS FIRST, id) WHERE status = 'pending';
+COMMENT ON TABLE osmtalk.leads IS 'People to call, and what came of it';
+COMMENT ON COLUMN osmtalk.leads.phone_number IS 'E.164, normalised on write';
+COMMENT ON COLUMN osmtalk.leads.disposition IS 'The business outcome of a completed lead: qualified, not_interested, callback, completed; null for every other status';
+COMMENT ON COLUMN osmtalk.leads.attempts IS 'Calls placed; one that the DNC list blocked is none';
+COMMENT ON COLUMN osmtalk.leads.next_attempt_at IS 'A pending lead is due from here on; null: at once';
+COMMENT ON COLUMN osmtalk.leads.call_id IS 'The latest call';
+COMMENT ON COLUMN osmtalk.leads.outcome IS 'The analysis of the latest call';
+COMMENT ON COLUMN osmtalk.leads.completed_at IS 'now() of the transaction that made the lead terminal';
+
+CREATE TABLE osmtalk.calls (
+	id text PRIMARY KEY DEFAULT osmtalk.new_id('call'),
+	org_id text NOT NULL REFERENCES osmtalk.org_settings,
+	agent_id text REFERENCES osmtalk.agents,
+	lead_id text REFERENCES osmtalk.leads ON DELETE SET NULL,
+	direction text NOT NULL DEFAULT 'outbound' CHECK (direction IN ('outbound', 'inbound', 'web')),
+	phone_number text,
+	dynamic_variables jsonb DEFAULT '{}',
+	metadata jsonb DEFAULT '{}',
+	transcript text,
+	-- facts
+	started_at timestamptz,
+	answered_at timestamptz,
+	ended_at timestamptz,
+	sip_status_code int,
+	voicemail_detected boolean DEFAULT false,
+	error text,
+	analysis jsonb,
+	analysis_error text,
+	-- set by the extension
+	status osmtalk.call_status NOT NULL DEFAULT 'queued',
+	placed_at timestamptz,
+	decided_at timestamptz,
+	analyzed_at timestamptz,
+	-- the extension's own notes
+	awaiting_since timestamptz,
+	origin text,
+	placed_by xid8
+);
+CREATE INDEX calls_lead_id_idx ON osmtalk.calls (lead_id);
+-- what the worker times out; finished calls are in neither
+CREATE INDEX calls_open_idx ON osmtalk.calls (origin, placed_at) WHERE status IN ('queued', 'in_progress');
+CREATE INDEX calls_awaiting_idx ON osmtalk.calls (origin, awaiting_since) WHERE awaiting_since IS NOT NULL;
+COMMENT ON TABLE osmtalk.calls IS 'One row per call; the application records facts, the extension decides';
+COMMENT ON COLUMN osmtalk.calls.org_id IS 'Defaults to the campaign''s of the lead, or the agent''s';
+COMMENT ON COLUMN osmtalk.calls.agent_id IS 'Defaults to the campaign''s of the lead';
+COMMENT ON COLUMN osmtalk.calls.lead_id IS 'Null outside campaigns and once the lead is deleted';
+COMMENT ON COLUMN osmtalk.calls.phone_number IS 'Any text, never refused; defaults to the lead''s';
+COMMENT ON COLUMN osmtalk.calls.error IS 'Fact: the bot crashed or the network failed';
+COMMENT ON COLUMN osmtalk.calls.analysis IS 'Fact: the post-call analysis; JSON null is none';
+COMMENT ON COLUMN osmtalk.calls.analysis_error IS 'Fact: the analysis ran and failed';
+COMMENT ON COLUMN osmtalk.calls.status IS 'Set by the extension: queued, in_progress, then the outcome, frozen by the statement that sets ended_at';
+COMMENT ON COLUMN osmtalk.calls.placed_at IS 'Set by the extension at insert; a row that arrives with it is history: no rule applies to that insert';
+COMMENT ON COLUMN osmtalk.calls.decided_at IS 'Set by the extension: when the lead''s outcome was decided from this call';
+COMMENT ON COLUMN osmtalk.calls.analyzed_at IS 'Set by the extension: when an analysis was first seen';
+COMMENT ON COLUMN osmtalk.calls.awaiting_since IS 'Internal: ended then and waits for its analysis to decide the lead';
+COMMENT ON COLUMN osmtalk.calls.origin IS 'Internal: current_origin() of the database that placed it; the worker of another does not time it out';
+COMMENT ON COLUMN osmtalk.calls.placed_by IS 'Internal: the transaction that placed it, for the trigger that runs after the insert';
+
+/* ---- events and their delivery ---- */
+
+CREATE TABLE osmtalk.events (
+	id text PRIMARY KEY DEFAULT osmtalk.new_id('evt'),
+	type text NOT NULL,
+	org_id text NOT NULL,
+	campaign_id text,
+	lead_id text,
+	call_id text,
+	body text NOT NULL,
+	created_at timestamptz NOT NULL DEFAULT now(),
+	skipped_reason text
+);
+COMMENT ON TABLE osmtalk.events IS 'Every event, whether or not it could be sent; append-only';
+COMMENT ON COLUMN osmtalk.events.body IS 'The exact bytes that are signed and sent, UTF-8';
+COMMENT ON COLUMN osmtalk.events.skipped_reason IS 'Why nothing was enqueued; null when it was';
+
+CREATE TABLE osmtalk.outbox (
+	id bigint GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
+	event_id text NOT NULL UNIQUE,
+	due_at timestamptz NOT NULL DEFAULT now(),
+	attempts int NOT NULL DEFAULT 0,
+	origin text NOT NULL DEFAULT osmtalk.current_origin(),
+	xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
+	claimed_at timestamptz,
+	worker_deaths smallint NOT NULL DEFAULT 0
+)
+-- a claim updates the row in place: half of each page is kept for the new
+-- version, and a queue's dead rows are worth vacuuming long before a fifth of it
+WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 1000);
+-- the worker reads what came since its last look by transaction, never by id: ids commit out of order
+CREATE INDEX outbox_xid_idx ON osmtalk.outbox (xid);
+COMMENT ON TABLE osmtalk.outbox IS 'One row per event still to be delivered, gone once it has a final result';
+COMMENT ON COLUMN osmtalk.outbox.due_at IS 'Not sent before';
+COMMENT ON COLUMN osmtalk.outbox.attempts IS 'Attempts begun, those of an earlier delivery included';
+COMMENT ON COLUMN osmtalk.outbox.origin IS 'current_origin() of the database that enqueued it; rows of another are never sent, see adopt()';
+COMMENT ON COLUMN osmtalk.outbox.xid IS 'The transaction that enqueued it';
+COMMENT ON COLUMN osmtalk.outbox.claimed_at IS 'When the worker took it to send it; null while it waits';
+COMMENT ON COLUMN osmtalk.outbox.worker_deaths IS 'In how many worker deaths in succession it was in flight';
+
+CREATE TABLE osmtalk.delivery_attempts (
+	event_id text NOT NULL,
+	attempt int NOT NULL,
+	url text,
+	started_at timestamptz NOT NULL,
+	duration_ms double precision,
+	http_status int,
+	error text,
+	response_body text,
+	PRIMARY KEY (event_id, attempt)
+);
+COMMENT ON TABLE osmtalk.delivery_attempts IS 'One row per POST made or refused; append-only';
+COMMENT ON COLUMN osmtalk.delivery_attempts.attempt IS 'From 1';
+COMMENT ON COLUMN osmtalk.delivery_attempts.duration_ms IS 'Milliseconds from the start of the request to its result';
+COMMENT ON COLUMN osmtalk.delivery_attempts.http_status IS 'Null when no answer came';
+COMMENT ON COLUMN osmtalk.delivery_attempts.error IS 'What went wrong; null when the answer was 2xx';
+COMMENT ON COLUMN osmtalk.delivery_attempts.response_body IS 'The first kilobyte of the answer';
+
+SELECT pg_extension_config_dump('osmtalk.org_settings', '');
+SELECT pg_extension_config_dump('osmtalk.agents', '');
+SELECT pg_extension_config_dump('osmtalk.campaigns', '');
+SELECT pg_extension_config_dump('osmtalk.dnc_entries', '');
+SELECT pg_extension_config_dump('osmtalk.leads', '');
+SELECT pg_extension_config_dump('osmtalk.calls', '');
+SELECT pg_extension_config_dump('osmtalk.events', '');
+SELECT pg_extension_config_dump('osmtalk.outbox', '');
+-- without the sequence a restored outbox would hand out used ids
+SELECT pg_extension_config_dump('osmtalk.outbox_id_seq', '');
+SELECT pg_extension_config_dump('osmtalk.delivery_attempts', '');

@@ -1,0 +1,91 @@
+/*
+ * views.sql
+ *		For people and their monitoring: reports, deliveries, the worker.
+ */
+
+CREATE VIEW osmtalk.campaign_report AS
+	SELECT c.id AS campaign_id, c.name,
+		   COALESCE(s.leads, 0) AS leads,
+		   COALESCE(s.by_status, '{}') AS by_status,
+		   COALESCE(d.by_disposition, '{}') AS by_disposition
+	  FROM osmtalk.campaigns c
+	  LEFT JOIN LATERAL (
+		SELECT sum(g.leads)::bigint AS leads, jsonb_object_agg(g.status, g.leads) AS by_status
+		  FROM (SELECT l.status, count(*) AS leads FROM osmtalk.leads l
+				 WHERE l.campaign_id = c.id GROUP BY l.status) g) s ON true
+	  LEFT JOIN LATERAL (
+		SELECT jsonb_object_agg(g.disposition, g.leads) AS by_disposition
+		  FROM (SELECT l.disposition, count(*) AS leads FROM osmtalk.leads l
+				 WHERE l.campaign_id = c.id AND l.disposition IS NOT NULL GROUP BY l.disposition) g) d ON true;
+COMMENT ON VIEW osmtalk.campaign_report IS
+'Every campaign with its number of leads, in all, by status and by disposition (only those that occur)';
+
+CREATE VIEW osmtalk.deliveries AS
+	SELECT e.id AS event_id, e.type, e.org_id, e.campaign_id, e.lead_id, e.call_id,
+		   COALESCE(last.url, t.url) AS url,
+		   CASE
+			WHEN o.claimed_at IS NOT NULL THEN 'in_flight'
+			WHEN o.id IS NOT NULL THEN 'pending'
+			WHEN last.http_status BETWEEN 200 AND 299 THEN 'delivered'
+			WHEN last.attempt IS NOT NULL THEN 'failed'
+			WHEN e.skipped_reason IS NOT NULL THEN 'skipped'
+			ELSE 'failed'
+		   END AS state,
+		   COALESCE(a.attempts, 0) AS attempts,
+		   last.http_status,
+		   CASE
+			WHEN last.attempt IS NOT NULL THEN last.error
+			WHEN o.id IS NOT NULL THEN NULL
+			WHEN e.skipped_reason IS NOT NULL THEN e.skipped_reason
+			ELSE 'its outbox row was removed before it was sent'
+		   END AS error,
+		   e.created_at,
+		   last.started_at AS last_attempt_at,
+		   a.delivered_at
+	  FROM osmtalk.events e
+	  LEFT JOIN osmtalk.outbox o ON o.event_id = e.id
+	  LEFT JOIN LATERAL (
+		SELECT d.attempt, d.url, d.http_status, d.error, d.started_at
+		  FROM osmtalk.delivery_attempts d WHERE d.event_id = e.id
+		 ORDER BY d.attempt DESC LIMIT 1) last ON true
+	  LEFT JOIN LATERAL (
+		SELECT count(*) AS attempts,
+			   min(d.started_at + d.duration_ms * interval '1 millisecond')
+				FILTER (WHERE d.http_status BETWEEN 200 AND 299) AS delivered_at
+		  FROM osmtalk.delivery_attempts d WHERE d.event_id = e.id) a ON true
+	  LEFT JOIN LATERAL osmtalk.delivery_target(e.type, e.org_id, e.campaign_id) t ON true;
+COMMENT ON VIEW osmtalk.deliveries IS
+'One row per event and what became of it: pending, in_flight, delivered, failed or skipped; the outbox decides first, then the last attempt';
+COMMENT ON COLUMN osmtalk.deliveries.url IS 'The last attempted, else where it would go now';
+COMMENT ON COLUMN osmtalk.deliveries.attempts IS 'POSTs made or refused';
+COMMENT ON COLUMN osmtalk.deliveries.delivered_at IS 'The first 2xx';
+
+/*
+ * Rows that carry another database's origin: neither sent nor timed out.
+ */
+CREATE FUNCTION osmtalk.count_not_adopted(OUT events bigint, OUT calls bigint)
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+	SELECT (SELECT count(*) FROM osmtalk.outbox o WHERE o.origin <> osmtalk.current_origin()),
+		   (SELECT count(*) FROM osmtalk.calls c
+			 WHERE (c.status IN ('queued', 'in_progress') OR c.awaiting_since IS NOT NULL)
+			   AND c.origin IS DISTINCT FROM osmtalk.current_origin()
+			   AND c.origin IS DISTINCT FROM 'discarded');
+END;
+COMMENT ON FUNCTION osmtalk.count_not_adopted() IS
+'How many outbox rows and undecided calls wait for adopt(): another database enqueued or placed them';
+
+CREATE VIEW osmtalk.worker_status AS
+	SELECT w.pid,
+		   CASE WHEN w.state = 'running' AND (n.events > 0 OR n.calls > 0) THEN 'waiting for adopt()' ELSE w.state END AS state,
+		   w.started_at, w.in_flight, w.pending, w.delivered, w.failed, w.last_error, w.last_error_at,
+		   n.events AS events_not_adopted, n.calls AS calls_not_adopted,
+		   CASE WHEN n.events > 0 OR n.calls > 0 THEN
+			format('%s events and %s undecided calls of another database are neither sent nor timed out until osmtalk.adopt() takes them over; new events are sent.',
+				   n.events, n.calls)
+		   END AS detail
+	  FROM osmtalk.worker_slot() w, osmtalk.count_not_adopted() n;
+COMMENT ON VIEW osmtalk.worker_status IS
+'This database''s worker: its process and counters since its start; a null pid and the reason in state when there is none';
+COMMENT ON COLUMN osmtalk.worker_status.state IS
+'running; waiting for adopt() (running, but rows of another database wait); disabled (osmtalk.enabled is off); or why there is no worker';

@@ -1,0 +1,55 @@
+/*
+ * delivery.h
+ *		One event on its way: what is to be sent, and what came of it.
+ *
+ * Made by the outbox when it claims a row, sent by http, settled by the
+ * outbox.  Belongs to the worker in between.
+ */
+#ifndef OSMTALK_DELIVERY_H
+#define OSMTALK_DELIVERY_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "lib/ilist.h"
+#include "portability/instr_time.h"
+
+#include "scheduler.h"
+
+/* how much of an answer is kept */
+#define OSMTALK_RESPONSE_LEN 1024
+#define OSMTALK_DELIVERY_ERROR_LEN 256
+
+typedef struct OsmtalkDelivery
+{
+	dlist_node	node;			/* in the worker's list of those to settle */
+	OsmtalkTicket *ticket;
+
+	/* to be sent; strings are the delivery's own */
+	int64		outbox_id;
+	int32		attempt;
+	char	   *event_id;
+	char	   *url;			/* NULL: there is none any more */
+	char	   *secret;			/* NULL: unsigned */
+	char	   *body;			/* NULL: the event was removed */
+	size_t		body_len;
+
+	/* while it is being sent */
+	void	   *request;
+	bool		https;
+	bool		too_long;		/* the answer was cut off */
+	int			refusal;		/* OsmtalkEgress, if not allowed */
+	size_t		header_len;
+	instr_time	begun;
+
+	/* the result */
+	TimestampTz started_at;
+	double		duration_ms;
+	int			http_status;	/* 0: no complete answer came */
+	bool		answered;		/* the endpoint lives: an answer came, whatever its status */
+	char		error[OSMTALK_DELIVERY_ERROR_LEN];	/* empty: delivered */
+	char		response[OSMTALK_RESPONSE_LEN];
+	size_t		response_len;
+} OsmtalkDelivery;
+
+#endif

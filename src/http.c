@@ -1,0 +1,294 @@
+/*
+ * http.c
+ *		Many requests at once, in one event loop.
+ *
+ * libcurl says which sockets it waits for and for how long; the sockets go
+ * into one descriptor (sockets.c), so that the worker waits for it, its latch
+ * and the postmaster in one place, however many requests hang.
+ *
+ * libcurl allocates with malloc and may start a thread to resolve a name.
+ * Threads must never run PostgreSQL's signal handlers: all signals are
+ * blocked while libcurl works, and a new thread inherits that.
+ */
+#include "postgres.h"
+
+#include <curl/curl.h>
+#include <signal.h>
+
+#include "http.h"
+#include "request.h"
+#include "settings.h"
+#include "sockets.h"
+#include "utils/timestamp.h"
+
+/* an easy handle and what one request hangs on it */
+typedef struct Request
+{
+	CURL	   *easy;
+	struct curl_slist *headers;
+	int			generation;		/* of the settings it was made with */
+	struct Request *next;		/* in the pool */
+} Request;
+
+static CURLM *multi = NULL;
+static int	sockets_fd = -1;
+static instr_time timer;		/* when libcurl wants to be called */
+static bool timer_set = false;
+static Request *pool = NULL;
+static int	generation = 0;
+static dlist_head finished = DLIST_STATIC_INIT(finished);
+
+static int
+socket_callback(CURL *easy, curl_socket_t socket, int what, void *arg, void *socket_arg)
+{
+	int			was = (int) (intptr_t) socket_arg;
+	int			events = 0;
+
+	if (what == CURL_POLL_IN || what == CURL_POLL_INOUT)
+		events |= OSMTALK_SOCKET_READ;
+	if (what == CURL_POLL_OUT || what == CURL_POLL_INOUT)
+		events |= OSMTALK_SOCKET_WRITE;
+	/*
+	 * Should the kernel refuse, the request runs into its time-out; an error
+	 * returned here would make libcurl give up all of them.
+	 */
+	(void) osmtalk_sockets_set(sockets_fd, socket, was, events);
+	(void) curl_multi_assign(multi, socket, (void *) (intptr_t) events);
+	return 0;
+}
+
+static int
+timer_callback(CURLM *m, long timeout_ms, void *arg)
+{
+	timer_set = timeout_ms >= 0;
+	if (timer_set)
+	{
+		instr_time	now;
+
+		INSTR_TIME_SET_CURRENT(now);
+#if PG_VERSION_NUM >= 160000
+		timer.ticks = now.ticks + timeout_ms * NS_PER_MS;
+#else
+		timer.tv_sec = now.tv_sec + timeout_ms / 1000;
+		timer.tv_nsec = now.tv_nsec + (timeout_ms % 1000) * 1000000;
+		if (timer.tv_nsec >= 1000000000)
+		{
+			timer.tv_sec++;
+			timer.tv_nsec -= 1000000000;
+		}
+#endif
+	}
+	return 0;
+}
+
+static void
+block_signals(sigset_t *before)
+{
+	sigset_t	all;
+
+	sigfillset(&all);
+	(void) sigprocmask(SIG_SETMASK, &all, before);
+}
+
+static void
+restore_signals(const sigset_t *before)
+{
+	(void) sigprocmask(SIG_SETMASK, before, NULL);
+}
+
+int
+osmtalk_http_start(void)
+{
+	if (curl_global_init(CURL_GLOBAL_ALL) != CURLE_OK || (multi = curl_multi_init()) == NULL)
+		ereport(ERROR,
+				errcode(ERRCODE_OUT_OF_MEMORY),
+				errmsg("could not initialize libcurl"));
+	sockets_fd = osmtalk_sockets_create();
+	if (sockets_fd < 0)
+		ereport(ERROR,
+				errcode(ERRCODE_SYSTEM_ERROR),
+				errmsg("could not create a descriptor to wait for sockets: %m"));
+
+	(void) curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, socket_callback);
+	(void) curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, timer_callback);
+	(void) curl_multi_setopt(multi, CURLMOPT_PIPELINING, (long) CURLPIPE_NOTHING);
+	osmtalk_http_reload();
+	return sockets_fd;
+}
+
+void
+osmtalk_http_reload(void)
+{
+	generation++;
+	while (pool != NULL)
+	{
+		Request    *request = pool;
+
+		pool = request->next;
+		curl_easy_cleanup(request->easy);
+		free(request);
+	}
+	/* idle connections kept: as many as may be busy */
+	(void) curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, (long) osmtalk_max_in_flight);
+}
+
+static Request *
+get_request(void)
+{
+	Request    *request = pool;
+
+	if (request != NULL)
+	{
+		pool = request->next;
+		return request;
+	}
+	request = calloc(1, sizeof(*request));
+	if (request == NULL)
+		return NULL;
+	request->generation = generation;
+	request->easy = osmtalk_request_create();
+	if (request->easy == NULL)
+	{
+		free(request);
+		return NULL;
+	}
+	return request;
+}
+
+static void
+put_request(Request *request)
+{
+	curl_slist_free_all(request->headers);
+	request->headers = NULL;
+	if (request->generation != generation)
+	{
+		curl_easy_cleanup(request->easy);
+		free(request);
+		return;
+	}
+	request->next = pool;
+	pool = request;
+}
+
+static void
+finish(OsmtalkDelivery *d)
+{
+	instr_time	now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	INSTR_TIME_SUBTRACT(now, d->begun);
+	d->duration_ms = INSTR_TIME_GET_MILLISEC(now);
+	if (d->request != NULL)
+		put_request(d->request);
+	d->request = NULL;
+	dlist_push_tail(&finished, &d->node);
+}
+
+void
+osmtalk_http_send(OsmtalkDelivery *d)
+{
+	sigset_t	before;
+	Request    *request;
+
+	d->started_at = GetCurrentTimestamp();
+	INSTR_TIME_SET_CURRENT(d->begun);
+
+	if (d->body == NULL || d->url == NULL)
+	{
+		strlcpy(d->error, d->body == NULL ? "not sent: the event was removed" : "not sent: there is no webhook URL any more",
+				sizeof(d->error));
+		finish(d);
+		return;
+	}
+
+	block_signals(&before);
+	d->request = request = get_request();
+	if (request == NULL)
+		strlcpy(d->error, "the request could not be prepared", sizeof(d->error));
+	else if (osmtalk_request_prepare(request->easy, d, &request->headers) &&
+			 curl_multi_add_handle(multi, request->easy) == CURLM_OK)
+	{
+		restore_signals(&before);
+		return;
+	}
+	restore_signals(&before);
+	if (d->error[0] == '\0')
+		strlcpy(d->error, "the request could not be started", sizeof(d->error));
+	finish(d);
+}
+
+/* Milliseconds until libcurl wants to be called, not above 0 when that is now. */
+static double
+timer_left(void)
+{
+	instr_time	now;
+	instr_time	left = timer;
+
+	INSTR_TIME_SET_CURRENT(now);
+	INSTR_TIME_SUBTRACT(left, now);
+	return INSTR_TIME_GET_MILLISEC(left);
+}
+
+long
+osmtalk_http_timeout(void)
+{
+	double		left;
+
+	if (!timer_set)
+		return -1;
+	left = timer_left();
+	/* rounded up: to come too early is to come twice */
+	return left <= 0 ? 0 : (long) left + 1;
+}
+
+void
+osmtalk_http_work(void)
+{
+	OsmtalkReady ready[256];
+	sigset_t	before;
+	CURLMsg    *message;
+	int			running;
+	int			left;
+	int			n;
+
+	block_signals(&before);
+	n = osmtalk_sockets_ready(sockets_fd, ready, lengthof(ready));
+	for (int i = 0; i < n; i++)
+	{
+		int			events = 0;
+
+		if (ready[i].events & OSMTALK_SOCKET_READ)
+			events |= CURL_CSELECT_IN;
+		if (ready[i].events & OSMTALK_SOCKET_WRITE)
+			events |= CURL_CSELECT_OUT;
+		(void) curl_multi_socket_action(multi, ready[i].socket, events, &running);
+	}
+	if (timer_set && timer_left() <= 0)
+	{
+		timer_set = false;
+		(void) curl_multi_socket_action(multi, CURL_SOCKET_TIMEOUT, 0, &running);
+	}
+
+	while ((message = curl_multi_info_read(multi, &left)) != NULL)
+	{
+		CURL	   *easy = message->easy_handle;
+		CURLcode	code = message->data.result;
+		char	   *d;
+
+		if (message->msg != CURLMSG_DONE)
+			continue;
+		(void) curl_easy_getinfo(easy, CURLINFO_PRIVATE, &d);
+		osmtalk_request_finish(easy, (OsmtalkDelivery *) d, code);
+		(void) curl_multi_remove_handle(multi, easy);
+		finish((OsmtalkDelivery *) d);
+	}
+	restore_signals(&before);
+}
+
+OsmtalkDelivery *
+osmtalk_http_finished(void)
+{
+	if (dlist_is_empty(&finished))
+		return NULL;
+	return dlist_container(OsmtalkDelivery, node, dlist_pop_head_node(&finished));
+}

@@ -1,0 +1,34 @@
+/*
+ * http.h
+ *		Many requests at once, in one event loop.
+ *
+ * Knows libcurl's multi interface; knows no SQL and does not throw but in
+ * osmtalk_http_start().
+ */
+#ifndef OSMTALK_HTTP_H
+#define OSMTALK_HTTP_H
+
+#include "delivery.h"
+
+/* Sets libcurl up, once per process, and returns the descriptor to wait for. */
+extern int	osmtalk_http_start(void);
+
+/* Settings have changed: requests to come heed them. */
+extern void osmtalk_http_reload(void);
+
+/*
+ * Begins the request.  Whatever becomes of it, the delivery comes back from
+ * osmtalk_http_finished() once.
+ */
+extern void osmtalk_http_send(OsmtalkDelivery *d);
+
+/* Milliseconds after which osmtalk_http_work() wants to be called; -1: not for its own sake. */
+extern long osmtalk_http_timeout(void);
+
+/* Does what can be done without waiting. */
+extern void osmtalk_http_work(void);
+
+/* The next delivery whose request is over, or NULL. */
+extern OsmtalkDelivery *osmtalk_http_finished(void);
+
+#endif

@@ -1,0 +1,401 @@
+/*
+ * launcher.c
+ *		Finds the databases that have the extension, and keeps a worker in each.
+ *
+ * Whether a database has the extension can only be seen from inside it, so a
+ * worker is sent to look at each database once: at server start, when a
+ * database appears, and when CREATE EXTENSION commits.  One that finds no
+ * extension leaves; one that ends for any other reason is started again, at
+ * once if it had been at work, with growing pauses if it never got so far.
+ * Connects to no database; knows nothing of what workers do.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/pg_database.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+#include "storage/proc.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+#include "launcher.h"
+#include "wakeup.h"
+
+/* the databases are listed this often even if nobody says that they changed */
+#define LIST_INTERVAL_MS 60000
+
+/* a worker that ended within this time of its start is not started at once */
+#define SHORT_LIFE_MS 1000
+#define SHORT_LIFE_PAUSE_MS 500
+
+/* pauses after failing to start double from the first to the second */
+#define FIRST_PAUSE_MS 250
+#define LONGEST_PAUSE_MS 60000
+
+/* only so many databases are looked into at once, so that workers find room */
+#define MAX_STARTING 4
+
+/* The launcher's own notes on a database. */
+typedef struct Database
+{
+	Oid			oid;
+	bool		listed;			/* still there */
+	bool		wanted;			/* to be looked into */
+	bool		got_to_work;	/* its last worker did */
+	int			failures;		/* starts in succession that did not get to work */
+	TimestampTz started_at;		/* last start */
+	TimestampTz start_after;
+	BackgroundWorkerHandle *handle; /* NULL when there is no worker of this launcher's */
+} Database;
+
+static List *databases = NIL;
+
+static void list_databases(void);
+static long tend_databases(void);
+static long tend_database(Database *database, int *starting);
+static bool start_worker(Database *database);
+static void forget_launcher(int code, Datum arg);
+
+void
+osmtalk_register_launcher(void)
+{
+	BackgroundWorker worker = {0};
+
+	snprintf(worker.bgw_name, BGW_MAXLEN, "osmtalk launcher");
+	snprintf(worker.bgw_type, BGW_MAXLEN, "osmtalk launcher");
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	/* never on a standby; at its promotion */
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = 1;
+	snprintf(worker.bgw_library_name, BGW_MAXLEN, "osmtalk");
+	snprintf(worker.bgw_function_name, BGW_MAXLEN, "osmtalk_launcher_main");
+	RegisterBackgroundWorker(&worker);
+}
+
+void
+osmtalk_launcher_main(Datum arg)
+{
+	TimestampTz list_after = 0;
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+	pgstat_report_appname("osmtalk launcher");
+
+	before_shmem_exit(forget_launcher, (Datum) 0);
+	osmtalk_shared->launcher_latch = &MyProc->procLatch;
+
+	for (;;)
+	{
+		TimestampTz now = GetCurrentTimestamp();
+		long		timeout;
+
+		if (pg_atomic_exchange_u32(&osmtalk_shared->launcher_wake, 0) != 0 || now >= list_after)
+		{
+			list_databases();
+			list_after = TimestampTzPlusMilliseconds(now, LIST_INTERVAL_MS);
+		}
+		timeout = Min(tend_databases(), TimestampDifferenceMilliseconds(now, list_after));
+
+		pgstat_report_activity(STATE_IDLE, NULL);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 Max(timeout, 10), PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+	}
+}
+
+static void
+forget_launcher(int code, Datum arg)
+{
+	osmtalk_shared->launcher_latch = NULL;
+}
+
+static Database *
+find_database(Oid oid)
+{
+	ListCell   *lc;
+
+	foreach(lc, databases)
+	{
+		Database   *database = lfirst(lc);
+
+		if (database->oid == oid)
+			return database;
+	}
+	return NULL;
+}
+
+static Database *
+add_database(Oid oid)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+	Database   *database = palloc0(sizeof(Database));
+
+	database->oid = oid;
+	database->wanted = true;
+	databases = lappend(databases, database);
+	MemoryContextSwitchTo(old);
+	return database;
+}
+
+/*
+ * Notes the databases that can be connected to, new ones as to be looked
+ * into, and lets go of those that are gone.  Templates are left alone: they
+ * are there to be copied.
+ */
+static void
+list_databases(void)
+{
+	Relation	rel;
+	TableScanDesc scan;
+	HeapTuple	tuple;
+	ListCell   *lc;
+
+	foreach(lc, databases)
+		((Database *) lfirst(lc))->listed = false;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	(void) GetTransactionSnapshot();
+	pgstat_report_activity(STATE_RUNNING, "osmtalk: list databases");
+	rel = table_open(DatabaseRelationId, AccessShareLock);
+	scan = table_beginscan_catalog(rel, 0, NULL);
+	while (HeapTupleIsValid(tuple = heap_getnext(scan, ForwardScanDirection)))
+	{
+		Form_pg_database form = (Form_pg_database) GETSTRUCT(tuple);
+		Database   *database;
+
+		if (!form->datallowconn || form->datistemplate)
+			continue;
+		database = find_database(form->oid);
+		if (database == NULL)
+			database = add_database(form->oid);
+		database->listed = true;
+	}
+	table_endscan(scan);
+	table_close(rel, AccessShareLock);
+	CommitTransactionCommand();
+
+	foreach(lc, databases)
+	{
+		Database   *database = lfirst(lc);
+
+		if (!database->listed)
+		{
+			OsmtalkSlot *slot;
+
+			LWLockAcquire(osmtalk_shared->lock, LW_EXCLUSIVE);
+			slot = osmtalk_find_slot(database->oid);
+			if (slot != NULL && slot->pid == 0)
+				slot->database = InvalidOid;
+			LWLockRelease(osmtalk_shared->lock);
+			databases = foreach_delete_current(databases, lc);
+			if (database->handle != NULL)
+				pfree(database->handle);
+			pfree(database);
+		}
+	}
+}
+
+/*
+ * Starts what is to be started; returns how many milliseconds may pass until
+ * there is something to see to.
+ */
+static long
+tend_databases(void)
+{
+	long		timeout = LIST_INTERVAL_MS;
+	int			starting = 0;
+	ListCell   *lc;
+
+	LWLockAcquire(osmtalk_shared->lock, LW_SHARED);
+	for (int i = 0; i < osmtalk_shared->nslots; i++)
+	{
+		OsmtalkSlot *slot = &osmtalk_shared->slots[i];
+
+		if (slot->database != InvalidOid && slot->state == OSMTALK_SLOT_STARTING)
+			starting++;
+	}
+	LWLockRelease(osmtalk_shared->lock);
+
+	foreach(lc, databases)
+		timeout = Min(timeout, tend_database(lfirst(lc), &starting));
+	return timeout;
+}
+
+static long
+tend_database(Database *database, int *starting)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	OsmtalkSlot *slot;
+	pid_t		pid;
+	bool		alive;
+	bool		held;
+
+	LWLockAcquire(osmtalk_shared->lock, LW_EXCLUSIVE);
+	slot = osmtalk_find_slot(database->oid);
+	if (slot == NULL && !database->wanted)
+	{
+		/* was looked into and does not have the extension */
+		LWLockRelease(osmtalk_shared->lock);
+		return LIST_INTERVAL_MS;
+	}
+
+	alive = slot != NULL && slot->pid != 0;
+	if (database->handle != NULL)
+	{
+		BgwHandleStatus status = GetBackgroundWorkerPid(database->handle, &pid);
+
+		if (status == BGWH_STARTED || status == BGWH_NOT_YET_STARTED)
+			alive = true;
+		else
+		{
+			pfree(database->handle);
+			database->handle = NULL;
+		}
+	}
+	if (alive)
+	{
+		if (slot != NULL && slot->state == OSMTALK_SLOT_RUNNING)
+		{
+			database->got_to_work = true;
+			database->failures = 0;
+		}
+		LWLockRelease(osmtalk_shared->lock);
+		return LIST_INTERVAL_MS;	/* its end wakes the launcher */
+	}
+
+	if (slot != NULL && slot->state == OSMTALK_SLOT_NO_EXTENSION)
+	{
+		slot->database = InvalidOid;
+		database->wanted = false;
+		database->failures = 0;
+		LWLockRelease(osmtalk_shared->lock);
+		return LIST_INTERVAL_MS;
+	}
+
+	if (slot != NULL && (slot->state == OSMTALK_SLOT_STARTING || slot->state == OSMTALK_SLOT_RUNNING ||
+						 slot->state == OSMTALK_SLOT_STOPPED) && !database->wanted)
+	{
+		/* its worker has ended: work out when to start the next */
+		int			pause = 0;
+
+		if (!database->got_to_work)
+		{
+			pause = FIRST_PAUSE_MS << Min(database->failures, 8);
+			pause = Min(pause, LONGEST_PAUSE_MS);
+			database->failures++;
+		}
+		else if (!TimestampDifferenceExceeds(database->started_at, now, SHORT_LIFE_MS))
+			pause = SHORT_LIFE_PAUSE_MS;
+		slot->state = OSMTALK_SLOT_STOPPED;
+		database->start_after = TimestampTzPlusMilliseconds(now, pause);
+		database->wanted = true;
+	}
+
+	held = slot != NULL && osmtalk_slot_is_held(slot);
+	LWLockRelease(osmtalk_shared->lock);
+
+	if (held)
+		return 1000;			/* letting go wakes the launcher; a holder that died does not */
+	if (now < database->start_after)
+		return TimestampDifferenceMilliseconds(now, database->start_after);
+	if (*starting >= MAX_STARTING)
+		return 1000;
+	if (!start_worker(database))
+	{
+		database->start_after = TimestampTzPlusMilliseconds(now, 1000);
+		return 1000;
+	}
+	(*starting)++;
+	return LIST_INTERVAL_MS;
+}
+
+/*
+ * Starts a worker; false if there is no slot or no process for it.
+ */
+static bool
+start_worker(Database *database)
+{
+	static bool complained = false;
+	BackgroundWorker worker = {0};
+	MemoryContext old;
+	OsmtalkSlot *slot;
+	OsmtalkSlotState before = OSMTALK_SLOT_WANTED;
+	bool		started = false;
+
+	snprintf(worker.bgw_name, BGW_MAXLEN, "osmtalk worker for database %u", database->oid);
+	snprintf(worker.bgw_type, BGW_MAXLEN, "osmtalk worker");
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	/* restarting is the launcher's business: it knows whether a database wants one */
+	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	snprintf(worker.bgw_library_name, BGW_MAXLEN, "osmtalk_worker");
+	snprintf(worker.bgw_function_name, BGW_MAXLEN, "osmtalk_worker_main");
+	worker.bgw_main_arg = ObjectIdGetDatum(database->oid);
+	worker.bgw_notify_pid = MyProcPid;
+
+	/* the state is set before the worker can set it */
+	LWLockAcquire(osmtalk_shared->lock, LW_EXCLUSIVE);
+	slot = osmtalk_claim_slot(database->oid);
+	if (slot != NULL)
+	{
+		before = slot->state;
+		slot->state = OSMTALK_SLOT_STARTING;
+	}
+	LWLockRelease(osmtalk_shared->lock);
+
+	if (slot != NULL)
+	{
+		old = MemoryContextSwitchTo(TopMemoryContext);
+		started = RegisterDynamicBackgroundWorker(&worker, &database->handle);
+		MemoryContextSwitchTo(old);
+	}
+	if (started)
+	{
+		complained = false;
+		database->started_at = GetCurrentTimestamp();
+		database->got_to_work = false;
+		database->wanted = false;
+		return true;
+	}
+
+	database->handle = NULL;
+	if (slot != NULL)
+	{
+		LWLockAcquire(osmtalk_shared->lock, LW_EXCLUSIVE);
+		slot->state = OSMTALK_SLOT_NO_PROCESS;
+		LWLockRelease(osmtalk_shared->lock);
+	}
+	if (!complained && before != OSMTALK_SLOT_NO_PROCESS)
+	{
+		complained = true;
+		ereport(LOG,
+				errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				errmsg("osmtalk: no free background worker for database %u, its events queue", database->oid),
+				errhint("Increase max_worker_processes."));
+	}
+	return false;
+}

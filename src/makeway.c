@@ -1,0 +1,204 @@
+/*
+ * makeway.c
+ *		Commands that osmtalk's processes must make way for, or hear of.
+ *
+ * DROP, RENAME, SET TABLESPACE and TEMPLATE fail after five seconds if
+ * somebody is connected to the database, and a worker always is.  So before
+ * such a command runs, the worker is asked to leave, and until the command is
+ * over the launcher starts no other.  Only for those who may run the command:
+ * anybody else could stop a database's deliveries at will.
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "access/htup_details.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_database.h"
+#include "commands/dbcommands.h"
+#include "commands/defrem.h"
+#include "miscadmin.h"
+#include "tcop/utility.h"
+#include "utils/acl.h"
+#include "utils/syscache.h"
+
+#include "makeway.h"
+#include "wakeup.h"
+
+static ProcessUtility_hook_type prev_utility_hook = NULL;
+
+static void utility_hook(PlannedStmt *pstmt, const char *query, bool read_only_tree,
+						 ProcessUtilityContext context, ParamListInfo params,
+						 QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc);
+
+void
+osmtalk_install_utility_hook(void)
+{
+	prev_utility_hook = ProcessUtility_hook;
+	ProcessUtility_hook = utility_hook;
+}
+
+static bool
+owns_database(Oid database)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_ownercheck(DatabaseRelationId, database, GetUserId());
+#else
+	return pg_database_ownercheck(database, GetUserId());
+#endif
+}
+
+/* Whether the user may copy the database: CREATEDB, and its owner unless it is a template. */
+static bool
+may_copy(Oid database)
+{
+	HeapTuple	tuple;
+	bool		may_create = false;
+	bool		is_template = false;
+
+	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(GetUserId()));
+	if (HeapTupleIsValid(tuple))
+	{
+		may_create = ((Form_pg_authid) GETSTRUCT(tuple))->rolcreatedb;
+		ReleaseSysCache(tuple);
+	}
+	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(database));
+	if (HeapTupleIsValid(tuple))
+	{
+		is_template = ((Form_pg_database) GETSTRUCT(tuple))->datistemplate;
+		ReleaseSysCache(tuple);
+	}
+	return superuser() || (may_create && (is_template || owns_database(database)));
+}
+
+/* The database that the command needs free of connections, or InvalidOid. */
+static Oid
+database_to_free(Node *command)
+{
+	const char *name = NULL;
+	bool		copies = false;
+	ListCell   *lc;
+	Oid			database;
+
+	if (IsA(command, DropdbStmt))
+		name = ((DropdbStmt *) command)->dbname;
+	else if (IsA(command, RenameStmt) && ((RenameStmt *) command)->renameType == OBJECT_DATABASE)
+		name = ((RenameStmt *) command)->subname;
+	else if (IsA(command, AlterDatabaseStmt))
+	{
+		foreach(lc, ((AlterDatabaseStmt *) command)->options)
+			if (strcmp(((DefElem *) lfirst(lc))->defname, "tablespace") == 0)
+				name = ((AlterDatabaseStmt *) command)->dbname;
+	}
+	else if (IsA(command, CreatedbStmt))
+	{
+		foreach(lc, ((CreatedbStmt *) command)->options)
+			if (strcmp(((DefElem *) lfirst(lc))->defname, "template") == 0 &&
+				((DefElem *) lfirst(lc))->arg != NULL)
+			{
+				name = defGetString(lfirst(lc));
+				copies = true;
+			}
+	}
+	if (name == NULL)
+		return InvalidOid;
+
+	database = get_database_oid(name, true);
+	if (!OidIsValid(database) || !(copies ? may_copy(database) : owns_database(database)))
+		return InvalidOid;
+	return database;
+}
+
+/*
+ * Asks the database's worker to leave and keeps the launcher from starting
+ * another.  The command itself waits for the worker to be gone.
+ */
+static void
+hold_database(Oid database)
+{
+	OsmtalkSlot *slot;
+
+	LWLockAcquire(osmtalk_shared->lock, LW_EXCLUSIVE);
+	slot = osmtalk_find_slot(database);
+	if (slot != NULL)
+	{
+		slot->holder = MyProcPid;
+		/* the worker takes its pid out under this lock, so the pid is its own */
+		if (slot->pid != 0)
+			kill(slot->pid, SIGTERM);
+	}
+	LWLockRelease(osmtalk_shared->lock);
+}
+
+static void
+release_database(Oid database)
+{
+	OsmtalkSlot *slot;
+
+	LWLockAcquire(osmtalk_shared->lock, LW_EXCLUSIVE);
+	slot = osmtalk_find_slot(database);
+	if (slot != NULL && slot->holder == MyProcPid)
+		slot->holder = 0;
+	LWLockRelease(osmtalk_shared->lock);
+	osmtalk_wake_launcher();
+}
+
+static void
+run_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
+			ProcessUtilityContext context, ParamListInfo params,
+			QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
+{
+	if (prev_utility_hook)
+		prev_utility_hook(pstmt, query, read_only_tree, context, params, env, dest, qc);
+	else
+		standard_ProcessUtility(pstmt, query, read_only_tree, context, params, env, dest, qc);
+}
+
+static void
+utility_hook(PlannedStmt *pstmt, const char *query, bool read_only_tree,
+			 ProcessUtilityContext context, ParamListInfo params,
+			 QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
+{
+	Node	   *command = pstmt->utilityStmt;
+	Oid			database;
+
+	switch (nodeTag(command))
+	{
+		case T_DropdbStmt:
+		case T_RenameStmt:
+		case T_AlterDatabaseStmt:
+		case T_CreatedbStmt:
+			database = database_to_free(command);
+			if (IsA(command, CreatedbStmt) || IsA(command, DropdbStmt))
+				osmtalk_wake_at_commit(OSMTALK_WAKE_LAUNCHER);
+			if (!OidIsValid(database))
+				break;
+			hold_database(database);
+			PG_TRY();
+			{
+				run_utility(pstmt, query, read_only_tree, context, params, env, dest, qc);
+			}
+			PG_FINALLY();
+			{
+				release_database(database);
+			}
+			PG_END_TRY();
+			return;
+
+		case T_DropStmt:
+			/* if it is ours, the worker sees that it is gone, and leaves */
+			if (((DropStmt *) command)->removeType == OBJECT_EXTENSION)
+				osmtalk_wake_at_commit(OSMTALK_WAKE_LOOK);
+			break;
+
+		case T_TransactionStmt:
+			/* what it enqueued became visible just now, in another session's name */
+			if (((TransactionStmt *) command)->kind == TRANS_STMT_COMMIT_PREPARED)
+				osmtalk_wake_at_commit(OSMTALK_WAKE_LOOK);
+			break;
+
+		default:
+			break;
+	}
+	run_utility(pstmt, query, read_only_tree, context, params, env, dest, qc);
+}

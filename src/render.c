@@ -1,0 +1,109 @@
+/*
+ * render.c
+ *		Text that is the same whatever the session's settings.
+ *
+ * What payloads are made of: times, strings and jsonb as JSON.  Knows nothing
+ * of events.
+ */
+#include "postgres.h"
+
+#include "common/int.h"
+#include "fmgr.h"
+#include "lib/stringinfo.h"
+#include "utils/builtins.h"
+#include "utils/datetime.h"
+#include "utils/json.h"
+#include "utils/jsonb.h"
+#include "utils/timestamp.h"
+
+PG_FUNCTION_INFO_V1(osmtalk_iso_time);
+PG_FUNCTION_INFO_V1(osmtalk_quote_json);
+PG_FUNCTION_INFO_V1(osmtalk_compact_json);
+PG_FUNCTION_INFO_V1(osmtalk_microseconds_between);
+
+/*
+ * ECMAScript's date-time format, which is ISO 8601 with milliseconds and, for
+ * years that four digits cannot hold, a sign and six.  Year 0 is 1 BC.
+ */
+Datum
+osmtalk_iso_time(PG_FUNCTION_ARGS)
+{
+	TimestampTz at = PG_GETARG_TIMESTAMPTZ(0);
+	struct pg_tm tm;
+	fsec_t		fsec;
+	int			year;
+	const char *format;
+
+	/* no zone is asked for, so the result is UTC */
+	if (TIMESTAMP_NOT_FINITE(at) || timestamp2tm(at, NULL, &tm, &fsec, NULL, NULL) != 0)
+		PG_RETURN_NULL();
+
+	year = tm.tm_year;			/* astronomical: 0 is 1 BC */
+	format = year >= 0 && year <= 9999 ?
+		"%04d-%02d-%02dT%02d:%02d:%02d.%03dZ" : "%+07d-%02d-%02dT%02d:%02d:%02d.%03dZ";
+	PG_RETURN_TEXT_P(cstring_to_text(psprintf(format, year, tm.tm_mon, tm.tm_mday,
+											  tm.tm_hour, tm.tm_min, tm.tm_sec, (int) (fsec / 1000))));
+}
+
+Datum
+osmtalk_quote_json(PG_FUNCTION_ARGS)
+{
+	StringInfoData buf;
+
+	if (PG_ARGISNULL(0))
+		PG_RETURN_TEXT_P(cstring_to_text("null"));
+	initStringInfo(&buf);
+	escape_json(&buf, text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	PG_RETURN_TEXT_P(cstring_to_text_with_len(buf.data, buf.len));
+}
+
+/*
+ * jsonb's own output has a space after each colon and comma; outside strings
+ * there is no other.
+ */
+Datum
+osmtalk_compact_json(PG_FUNCTION_ARGS)
+{
+	StringInfoData buf;
+	Jsonb	   *value;
+	char	   *to;
+	bool		in_string = false;
+
+	if (PG_ARGISNULL(0))
+		PG_RETURN_TEXT_P(cstring_to_text("null"));
+	value = PG_GETARG_JSONB_P(0);
+	initStringInfo(&buf);
+	JsonbToCString(&buf, &value->root, VARSIZE(value));
+
+	to = buf.data;
+	for (const char *from = buf.data; *from != '\0'; from++)
+	{
+		if (in_string)
+		{
+			if (*from == '\\')
+				*to++ = *from++;
+			else if (*from == '"')
+				in_string = false;
+		}
+		else if (*from == '"')
+			in_string = true;
+		else if (*from == ' ')
+			continue;
+		*to++ = *from;
+	}
+	PG_RETURN_TEXT_P(cstring_to_text_with_len(buf.data, to - buf.data));
+}
+
+Datum
+osmtalk_microseconds_between(PG_FUNCTION_ARGS)
+{
+	TimestampTz from = PG_GETARG_TIMESTAMPTZ(0);
+	TimestampTz until = PG_GETARG_TIMESTAMPTZ(1);
+	int64		difference;
+
+	if (TIMESTAMP_NOT_FINITE(from) || TIMESTAMP_NOT_FINITE(until))
+		PG_RETURN_NULL();
+	if (pg_sub_s64_overflow(until, from, &difference))
+		difference = until > from ? PG_INT64_MAX : PG_INT64_MIN;
+	PG_RETURN_INT64(difference);
+}

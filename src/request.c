@@ -1,0 +1,281 @@
+/*
+ * request.c
+ *		One HTTP request: how it is made, and what is read of its answer.
+ *
+ * libcurl's callbacks run in the middle of its own work: they note what they
+ * saw in the delivery and return, and never throw (the model is PostgreSQL
+ * 18's oauth-curl.c).
+ */
+#include "postgres.h"
+
+#include <fcntl.h>
+#include <openssl/crypto.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "egress.h"
+#include "request.h"
+#include "settings.h"
+#include "signing.h"
+
+/* read on past what is kept, so that the connection can be used again, but not for ever */
+#define MOST_RESPONSE (64 * 1024)
+#define MOST_HEADERS (64 * 1024)
+
+/* idle connections older than this are not used again, open ones are checked anew */
+#define MAX_IDLE_S 30
+#define MAX_LIFETIME_S 600
+
+static size_t
+write_callback(char *data, size_t size, size_t count, void *arg)
+{
+	OsmtalkDelivery *d = arg;
+	size_t		len = size * count;
+
+	if (d->response_len < OSMTALK_RESPONSE_LEN)
+	{
+		size_t		keep = Min(len, OSMTALK_RESPONSE_LEN - d->response_len);
+
+		memcpy(d->response + d->response_len, data, keep);
+		d->response_len += keep;
+	}
+	d->header_len += len;		/* counts on: what the whole answer takes */
+	if (d->header_len > MOST_RESPONSE + MOST_HEADERS)
+	{
+		d->too_long = true;
+		return 0;
+	}
+	return len;
+}
+
+static size_t
+header_callback(char *data, size_t size, size_t count, void *arg)
+{
+	OsmtalkDelivery *d = arg;
+
+	d->header_len += size * count;
+	return d->header_len > MOST_HEADERS ? 0 : size * count;
+}
+
+static bool
+may_connect(OsmtalkDelivery *d, const struct sockaddr *addr)
+{
+	d->refusal = osmtalk_egress_check(osmtalk_trusted_networks, osmtalk_require_https, d->https, addr);
+	return d->refusal == OSMTALK_EGRESS_ALLOWED;
+}
+
+/* Asked for each address that a name resolves to, before it is connected to. */
+static curl_socket_t
+opensocket_callback(void *arg, curlsocktype purpose, struct curl_sockaddr *addr)
+{
+	int			fd;
+
+	if (purpose != CURLSOCKTYPE_IPCXN || !may_connect(arg, &addr->addr))
+		return CURL_SOCKET_BAD;
+	fd = socket(addr->family, addr->socktype, addr->protocol);
+	if (fd < 0)
+		return CURL_SOCKET_BAD;
+	(void) fcntl(fd, F_SETFD, FD_CLOEXEC);
+	return fd;
+}
+
+/* Asked before each request, on a connection used again too: settings may have changed since. */
+static int
+prereq_callback(void *arg, char *remote_ip, char *local_ip, int remote_port, int local_port)
+{
+	struct sockaddr_storage addr;
+
+	if (!osmtalk_address_parse(remote_ip, &addr))
+	{
+		((OsmtalkDelivery *) arg)->refusal = OSMTALK_EGRESS_NOT_PUBLIC;
+		return CURL_PREREQFUNC_ABORT;
+	}
+	return may_connect(arg, (struct sockaddr *) &addr) ? CURL_PREREQFUNC_OK : CURL_PREREQFUNC_ABORT;
+}
+
+CURL *
+osmtalk_request_create(void)
+{
+	CURL	   *easy = curl_easy_init();
+	bool		ok = easy != NULL;
+
+#define SET(option, value) ok = ok && curl_easy_setopt(easy, option, value) == CURLE_OK
+
+	/* what may be spoken, and to whom */
+#if LIBCURL_VERSION_NUM >= 0x075500
+	SET(CURLOPT_PROTOCOLS_STR, "http,https");
+	SET(CURLOPT_REDIR_PROTOCOLS_STR, "");
+#else
+	SET(CURLOPT_PROTOCOLS, (long) (CURLPROTO_HTTP | CURLPROTO_HTTPS));
+	SET(CURLOPT_REDIR_PROTOCOLS, 0L);
+#endif
+	SET(CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
+	SET(CURLOPT_HTTP09_ALLOWED, 0L);
+	SET(CURLOPT_FOLLOWLOCATION, 0L);
+	SET(CURLOPT_OPENSOCKETFUNCTION, opensocket_callback);
+	SET(CURLOPT_PREREQFUNCTION, prereq_callback);
+	SET(CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);
+
+	/* nothing ambient */
+	SET(CURLOPT_PROXY, "");
+	SET(CURLOPT_NOPROXY, "*");
+	SET(CURLOPT_NETRC, (long) CURL_NETRC_IGNORED);
+
+	/* TLS */
+	SET(CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
+	SET(CURLOPT_SSL_VERIFYPEER, 1L);
+	SET(CURLOPT_SSL_VERIFYHOST, 2L);
+	if (osmtalk_ca_file != NULL && osmtalk_ca_file[0] != '\0')
+	{
+		SET(CURLOPT_CAINFO, osmtalk_ca_file);
+		SET(CURLOPT_CAPATH, NULL);
+	}
+
+	/* signals are PostgreSQL's; what is left of a resolver thread is not waited for */
+	SET(CURLOPT_NOSIGNAL, 1L);
+#if LIBCURL_VERSION_NUM >= 0x075700
+	SET(CURLOPT_QUICK_EXIT, 1L);
+#endif
+
+	SET(CURLOPT_MAXAGE_CONN, (long) MAX_IDLE_S);
+#if LIBCURL_VERSION_NUM >= 0x075000
+	SET(CURLOPT_MAXLIFETIME_CONN, (long) MAX_LIFETIME_S);
+#endif
+
+	SET(CURLOPT_POST, 1L);
+	SET(CURLOPT_USERAGENT, "osmTalk-Webhooks/" OSMTALK_VERSION);
+	SET(CURLOPT_WRITEFUNCTION, write_callback);
+	SET(CURLOPT_HEADERFUNCTION, header_callback);
+
+	if (!ok && easy != NULL)
+	{
+		curl_easy_cleanup(easy);
+		return NULL;
+	}
+	return easy;
+}
+
+static bool
+add_header(struct curl_slist **headers, const char *header)
+{
+	struct curl_slist *longer = curl_slist_append(*headers, header);
+
+	if (longer == NULL)
+		return false;
+	*headers = longer;
+	return true;
+}
+
+bool
+osmtalk_request_prepare(CURL *easy, OsmtalkDelivery *d, struct curl_slist **headers)
+{
+	static const char signature_name[] = "X-OsmTalk-Signature: ";
+	char		header[512];
+	bool		ok;
+
+	*headers = NULL;
+	d->https = pg_strncasecmp(d->url, "https:", 6) == 0;
+
+	ok = add_header(headers, "Content-Type: application/json") &&
+		add_header(headers, "Expect:");
+
+	/* an application may supply its own ids: one that is no header value is not sent as one */
+	if (strlen(d->event_id) > 400 || strpbrk(d->event_id, "\r\n") != NULL)
+	{
+		strlcpy(d->error, "the event's id cannot be sent in a header", sizeof(d->error));
+		return false;
+	}
+	snprintf(header, sizeof(header), "X-OsmTalk-Event-Id: %s", d->event_id);
+	ok = ok && add_header(headers, header);
+
+	if (d->secret != NULL)
+	{
+		memcpy(header, signature_name, sizeof(signature_name) - 1);
+		if (!osmtalk_sign(d->body, d->body_len, d->secret, strlen(d->secret),
+						  header + sizeof(signature_name) - 1))
+		{
+			strlcpy(d->error, "the body could not be signed", sizeof(d->error));
+			return false;
+		}
+		ok = ok && add_header(headers, header);
+		OPENSSL_cleanse(d->secret, strlen(d->secret));
+	}
+
+	SET(CURLOPT_URL, d->url);
+	SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) d->body_len);
+	SET(CURLOPT_POSTFIELDS, d->body);
+	SET(CURLOPT_HTTPHEADER, *headers);
+	SET(CURLOPT_TIMEOUT_MS, (long) osmtalk_request_timeout);
+	SET(CURLOPT_CONNECTTIMEOUT_MS, (long) osmtalk_request_timeout);
+	SET(CURLOPT_PRIVATE, d);
+	SET(CURLOPT_WRITEDATA, d);
+	SET(CURLOPT_HEADERDATA, d);
+	SET(CURLOPT_OPENSOCKETDATA, d);
+	SET(CURLOPT_PREREQDATA, d);
+	/* written to while the request runs, so that nothing outlives the delivery */
+	d->error[0] = '\0';
+	if (!ok)
+		strlcpy(d->error, "the request could not be prepared", sizeof(d->error));
+	return ok;
+#undef SET
+}
+
+void
+osmtalk_request_finish(CURL *easy, OsmtalkDelivery *d, CURLcode code)
+{
+	long		status = 0;
+
+	(void) curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
+
+	if (code == CURLE_OK || (code == CURLE_WRITE_ERROR && d->too_long))
+	{
+		d->answered = true;
+		d->http_status = (int) status;
+		if (status >= 300 && status <= 399)
+			snprintf(d->error, sizeof(d->error), "HTTP %ld: redirects are not followed", status);
+		else if (status < 200 || status > 299)
+			snprintf(d->error, sizeof(d->error), "HTTP %ld", status);
+	}
+	/* one sentence for whatever is refused: the answer must not map the network */
+	else if (d->refusal == OSMTALK_EGRESS_NEEDS_HTTPS)
+		strlcpy(d->error, "not sent: plain http is allowed only inside osmtalk.trusted_networks", sizeof(d->error));
+	else if (d->refusal != OSMTALK_EGRESS_ALLOWED)
+		strlcpy(d->error, "not sent: the address is not public and not in osmtalk.trusted_networks", sizeof(d->error));
+	else if (code == CURLE_OPERATION_TIMEDOUT)
+	{
+		if (status != 0)
+			snprintf(d->error, sizeof(d->error), "timed out after %d ms, in the middle of an answer with HTTP %ld",
+					 osmtalk_request_timeout, status);
+		else
+			snprintf(d->error, sizeof(d->error), "timed out after %d ms", osmtalk_request_timeout);
+	}
+	else
+		strlcpy(d->error, curl_easy_strerror(code), sizeof(d->error));
+}
+
+bool
+osmtalk_request_origin(const char *url, char *origin, size_t size)
+{
+	CURLU	   *parsed = curl_url();
+	char	   *scheme = NULL;
+	char	   *host = NULL;
+	char	   *port = NULL;
+	bool		ok;
+
+	ok = parsed != NULL &&
+		curl_url_set(parsed, CURLUPART_URL, url, CURLU_DISALLOW_USER) == CURLUE_OK &&
+		curl_url_get(parsed, CURLUPART_SCHEME, &scheme, 0) == CURLUE_OK &&
+		curl_url_get(parsed, CURLUPART_HOST, &host, 0) == CURLUE_OK &&
+		curl_url_get(parsed, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT) == CURLUE_OK;
+	if (ok)
+	{
+		snprintf(origin, size, "%s://%s:%s", scheme, host, port);
+		for (char *p = origin; *p; p++)
+			*p = pg_ascii_tolower((unsigned char) *p);
+	}
+	curl_free(scheme);
+	curl_free(host);
+	curl_free(port);
+	curl_url_cleanup(parsed);
+	return ok;
+}

@@ -1,0 +1,30 @@
+/*
+ * request.h
+ *		One HTTP request: how it is made, and what is read of its answer.
+ *
+ * Knows libcurl's easy interface and the address policy; not the loop that
+ * drives it, nor SQL.  Nothing here throws.
+ */
+#ifndef OSMTALK_REQUEST_H
+#define OSMTALK_REQUEST_H
+
+#include <curl/curl.h>
+
+#include "delivery.h"
+
+/* An easy handle with all that requests have in common; NULL if that fails. */
+extern CURL *osmtalk_request_create(void);
+
+/*
+ * Makes the handle ready to send the delivery.  On failure returns false with
+ * the delivery's error set.  The headers are the caller's to free.
+ */
+extern bool osmtalk_request_prepare(CURL *easy, OsmtalkDelivery *d, struct curl_slist **headers);
+
+/* Notes in the delivery what came of the request. */
+extern void osmtalk_request_finish(CURL *easy, OsmtalkDelivery *d, CURLcode code);
+
+/* The origin of a URL, scheme://host:port in lower case; false if it is no URL. */
+extern bool osmtalk_request_origin(const char *url, char *origin, size_t size);
+
+#endif

@@ -1,0 +1,144 @@
+/*
+ * settings.c
+ *		Every setting of osmtalk: its unit, its bounds and its check.
+ *
+ * All are the operator's (PGC_SIGHUP): what may be called, and how, is not
+ * for a session to change.  The running worker honours each at a reload.
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "fmgr.h"
+#include "utils/guc.h"
+#include "utils/timestamp.h"
+
+#include "settings.h"
+
+PG_FUNCTION_INFO_V1(osmtalk_analysis_timeout_interval);
+PG_FUNCTION_INFO_V1(osmtalk_call_timeout_interval);
+
+bool		osmtalk_enabled = true;
+int			osmtalk_request_timeout = 15000;
+int			osmtalk_max_in_flight = 256;
+int			osmtalk_max_in_flight_per_endpoint = 32;
+int			osmtalk_poll_interval = 1000;
+int			osmtalk_analysis_timeout = 5 * 60 * 1000;
+int			osmtalk_call_timeout = 4 * 60 * 60 * 1000;
+bool		osmtalk_require_https = true;
+char	   *osmtalk_ca_file = NULL;
+const OsmtalkNetworks *osmtalk_trusted_networks = NULL;
+
+static char *trusted_networks_string = NULL;
+
+/*
+ * The parsed list travels as the setting's "extra", which guc.c frees with
+ * free() before PostgreSQL 16 and with guc_free() (the same thing) since.
+ */
+static bool
+check_trusted_networks(char **newval, void **extra, GucSource source)
+{
+	const char *bad;
+	size_t		bad_len;
+	OsmtalkNetworks *networks = osmtalk_networks_parse(*newval, &bad, &bad_len);
+
+	if (networks == NULL)
+	{
+		if (bad != NULL)
+			GUC_check_errdetail("\"%.*s\" is not an address or network such as 10.1.0.0/16 or fd00::/8.",
+								(int) bad_len, bad);
+		else
+			GUC_check_errcode(ERRCODE_OUT_OF_MEMORY);
+		return false;
+	}
+	*extra = networks;
+	return true;
+}
+
+static void
+assign_trusted_networks(const char *newval, void *extra)
+{
+	osmtalk_trusted_networks = extra;
+}
+
+void
+osmtalk_define_settings(void)
+{
+	DefineCustomBoolVariable("osmtalk.enabled",
+							 "Sends events; when off, they queue.",
+							 NULL,
+							 &osmtalk_enabled, true,
+							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("osmtalk.request_timeout",
+							"How long a whole request may take.",
+							NULL,
+							&osmtalk_request_timeout, 15000, 1, 10 * 60 * 1000,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("osmtalk.max_in_flight",
+							"How many requests a database's worker makes at once.",
+							NULL,
+							&osmtalk_max_in_flight, 256, 1, 10000,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("osmtalk.max_in_flight_per_endpoint",
+							"How many requests a database's worker makes at once to one endpoint.",
+							NULL,
+							&osmtalk_max_in_flight_per_endpoint, 32, 1, 10000,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("osmtalk.poll_interval",
+							"The longest an event waits when a wake-up is lost.",
+							NULL,
+							&osmtalk_poll_interval, 1000, 10, 60 * 60 * 1000,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("osmtalk.analysis_timeout",
+							"How long after its end a completed call waits for its analysis.",
+							NULL,
+							&osmtalk_analysis_timeout, 5 * 60 * 1000, 0, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("osmtalk.call_timeout",
+							"How long after it was placed a call that has not ended is ended.",
+							"0 turns it off.",
+							&osmtalk_call_timeout, 4 * 60 * 60 * 1000, 0, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomBoolVariable("osmtalk.require_https",
+							 "Plain http is spoken only inside osmtalk.trusted_networks.",
+							 NULL,
+							 &osmtalk_require_https, true,
+							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("osmtalk.trusted_networks",
+							   "Non-public addresses that may be called, a list of networks in CIDR notation.",
+							   NULL,
+							   &trusted_networks_string, "",
+							   PGC_SIGHUP, 0,
+							   check_trusted_networks, assign_trusted_networks, NULL);
+	DefineCustomStringVariable("osmtalk.ca_file",
+							   "File of the certificate authorities to trust instead of the system's.",
+							   NULL,
+							   &osmtalk_ca_file, "",
+							   PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+	MarkGUCPrefixReserved("osmtalk");
+}
+
+static Datum
+milliseconds_interval(int milliseconds)
+{
+	Interval   *result = palloc0(sizeof(Interval));
+
+	result->time = (TimeOffset) milliseconds * 1000;
+	return IntervalPGetDatum(result);
+}
+
+Datum
+osmtalk_analysis_timeout_interval(PG_FUNCTION_ARGS)
+{
+	return milliseconds_interval(osmtalk_analysis_timeout);
+}
+
+/* null when the time-out is off: no call is older than that */
+Datum
+osmtalk_call_timeout_interval(PG_FUNCTION_ARGS)
+{
+	if (osmtalk_call_timeout == 0)
+		PG_RETURN_NULL();
+	return milliseconds_interval(osmtalk_call_timeout);
+}

@@ -1,0 +1,28 @@
+/*
+ * settings.h
+ *		The settings osmtalk.*, as the server has parsed them.
+ */
+#ifndef OSMTALK_SETTINGS_H
+#define OSMTALK_SETTINGS_H
+
+#include "postgres.h"
+
+#include "egress.h"
+
+/* times are in milliseconds; all of them follow a reload */
+extern PGDLLEXPORT bool osmtalk_enabled;
+extern PGDLLEXPORT int osmtalk_request_timeout;
+extern PGDLLEXPORT int osmtalk_max_in_flight;
+extern PGDLLEXPORT int osmtalk_max_in_flight_per_endpoint;
+extern PGDLLEXPORT int osmtalk_poll_interval;
+extern PGDLLEXPORT int osmtalk_analysis_timeout;
+extern PGDLLEXPORT int osmtalk_call_timeout;
+extern PGDLLEXPORT bool osmtalk_require_https;
+extern PGDLLEXPORT char *osmtalk_ca_file;
+
+/* osmtalk.trusted_networks, parsed; never NULL once settings are defined */
+extern PGDLLEXPORT const OsmtalkNetworks *osmtalk_trusted_networks;
+
+extern void osmtalk_define_settings(void);
+
+#endif

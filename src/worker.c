@@ -1,0 +1,564 @@
+/*
+ * worker.c
+ *		The process that delivers one database's events.
+ *
+ * One loop: claim → send → settle, with one place that waits, for the latch,
+ * the postmaster, the sockets and the time.  Results are settled, new rows
+ * found and claims made in one transaction (outbox.c); none is open while the
+ * network is waited for.
+ *
+ * However the process ends, short of a crash, it first settles what it knows
+ * and lets go of what is in flight.  Knows neither SQL nor libcurl.
+ */
+#include "postgres.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include "access/xact.h"
+#include "commands/dbcommands.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+#include "http.h"
+#include "outbox.h"
+#include "settings.h"
+#include "wakeup.h"
+
+PG_MODULE_MAGIC;
+
+/* pauses after a failed transaction double from the first to the second */
+#define FIRST_PAUSE_MS 100
+#define LONGEST_PAUSE_MS 5000
+
+PGDLLEXPORT void osmtalk_worker_main(Datum arg);
+
+static OsmtalkSlot *slot;
+static bool attached = false;
+
+static OsmtalkScheduler *scheduler;
+static WaitEventSet *wait_set;
+static int	sockets_position;
+
+/* deliveries that are over and to be settled */
+static dlist_head results = DLIST_STATIC_INIT(results);
+
+/* when to do what next */
+static bool reload_wanted = true;
+static TimestampTz next_poll = 0;
+static TimestampTz next_overdue_check = 0;
+static TimestampTz turn_after = 0;	/* after a failure, not before */
+static int	failures = 0;		/* of turns, in succession */
+
+/* since the worker's start */
+static int64 delivered = 0;
+static int64 failed = 0;
+
+/* endpoints whose last delivery failed, so that the log says so once */
+typedef struct FailingEndpoint
+{
+	OsmtalkEndpoint *endpoint;	/* the key */
+	int64		failures;
+} FailingEndpoint;
+static HTAB *failing_endpoints;
+
+static char crash_file[MAXPGPATH];
+
+static void start_up(Oid database);
+static void pin_settings(void);
+static void loop(void);
+static bool take_turn(void);
+static void recover_from_error(OsmtalkTurn *turn);
+static void expire_calls(void);
+static void send_all(dlist_head *claimed);
+static void collect_results(void);
+static void publish_figures(void);
+static void wait_for_something(void);
+static void leave(int code, Datum arg);
+static void leave_slot(int code, Datum arg);
+
+/* ---- crashes of its own ---- */
+
+/*
+ * Runs when the process is about to die of its own: leaves a file behind, so
+ * that the next worker can tell an event that kills its worker from a worker
+ * that was killed from outside.  Async-signal-safe.
+ */
+static void
+note_crash(int signo)
+{
+	int			fd = open(crash_file, O_CREAT | O_WRONLY, 0600);
+
+	if (fd >= 0)
+		close(fd);
+	signal(signo, SIG_DFL);
+	raise(signo);
+}
+
+static void
+watch_for_crashes(Oid database)
+{
+	static const int fatal[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
+
+	snprintf(crash_file, sizeof(crash_file), "pg_stat/osmtalk_crashed.%u", database);
+	for (int i = 0; i < lengthof(fatal); i++)
+		signal(fatal[i], note_crash);
+}
+
+/* ---- start ---- */
+
+void
+osmtalk_worker_main(Datum arg)
+{
+	Oid			database = DatumGetObjectId(arg);
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	watch_for_crashes(database);
+	BackgroundWorkerUnblockSignals();
+
+	/* before the connection: if that fails, the launcher must hear of it */
+	LWLockAcquire(osmtalk_shared->lock, LW_EXCLUSIVE);
+	slot = osmtalk_claim_slot(database);
+	if (slot == NULL || slot->pid != 0)
+	{
+		LWLockRelease(osmtalk_shared->lock);
+		proc_exit(0);			/* somebody else is there already */
+	}
+	slot->pid = MyProcPid;
+	slot->latch = &MyProc->procLatch;
+	slot->state = OSMTALK_SLOT_STARTING;
+	slot->started_at = GetCurrentTimestamp();
+	slot->in_flight = 0;
+	slot->pending = slot->delivered = slot->failed = 0;
+	slot->cannot_record = false;
+	LWLockRelease(osmtalk_shared->lock);
+	before_shmem_exit(leave_slot, (Datum) 0);
+
+	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
+	pgstat_report_appname("osmtalk worker");
+	pin_settings();
+
+	start_up(database);
+	loop();
+}
+
+/*
+ * What an administrator sets for the database, the role or the server is
+ * meant for sessions; these decide whether the worker works.
+ */
+static void
+pin_settings(void)
+{
+	static const struct
+	{
+		const char *name;
+		const char *value;
+	}			pinned[] = {
+		{"search_path", "pg_catalog"},
+		{"statement_timeout", "0"},
+		{"idle_in_transaction_session_timeout", "0"},
+		/* short: results wait in memory meanwhile, and requests want to be served */
+		{"lock_timeout", "500ms"},
+		{"default_transaction_isolation", "read committed"},
+		{"default_transaction_deferrable", "off"},
+		{"row_security", "off"},
+		{"client_min_messages", "error"},
+		{"session_replication_role", "origin"},
+		/* statements are few, small and always by index; tables grow and shrink faster than statistics */
+		{"jit", "off"},
+		{"enable_seqscan", "off"},
+		{"plan_cache_mode", "force_generic_plan"},
+	};
+
+	for (int i = 0; i < lengthof(pinned); i++)
+		SetConfigOption(pinned[i].name, pinned[i].value, PGC_SUSET, PGC_S_OVERRIDE);
+}
+
+static void
+set_slot_state(OsmtalkSlotState state)
+{
+	LWLockAcquire(osmtalk_shared->lock, LW_EXCLUSIVE);
+	slot->state = state;
+	LWLockRelease(osmtalk_shared->lock);
+}
+
+static void
+start_up(Oid database)
+{
+	bool		crashed = access(crash_file, F_OK) == 0;
+	bool		owned_by_other;
+
+	while (!osmtalk_outbox_attach(crashed, &owned_by_other))
+	{
+		if (!owned_by_other)
+		{
+			/* an extension created since has left a note here: then look again */
+			set_slot_state(pg_atomic_exchange_u32(&slot->wake, 0) != 0 ?
+						   OSMTALK_SLOT_WANTED : OSMTALK_SLOT_NO_EXTENSION);
+			proc_exit(0);
+		}
+		/* the owner before this one is on its way out */
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 50, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	(void) unlink(crash_file);
+	attached = true;
+
+	failing_endpoints = hash_create("osmtalk failing endpoints", 64,
+									&(HASHCTL) {.keysize = sizeof(OsmtalkEndpoint *), .entrysize = sizeof(FailingEndpoint)},
+									HASH_ELEM | HASH_BLOBS);
+	scheduler = osmtalk_scheduler_create();
+	if (scheduler == NULL)
+		ereport(ERROR, errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory"));
+	osmtalk_scheduler_set_limits(scheduler, osmtalk_max_in_flight, osmtalk_max_in_flight_per_endpoint);
+
+	wait_set =
+#if PG_VERSION_NUM >= 170000
+		CreateWaitEventSet(NULL, 3);
+#else
+		CreateWaitEventSet(TopMemoryContext, 3);
+#endif
+	AddWaitEventToSet(wait_set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+	AddWaitEventToSet(wait_set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+	sockets_position = AddWaitEventToSet(wait_set, WL_SOCKET_READABLE, osmtalk_http_start(), NULL, NULL);
+
+	before_shmem_exit(leave, (Datum) 0);
+	set_slot_state(OSMTALK_SLOT_RUNNING);
+	osmtalk_wake_launcher();
+	ereport(LOG,
+			errmsg("osmtalk: worker for database %u started", database));
+}
+
+/* ---- the loop ---- */
+
+static void
+loop(void)
+{
+	MemoryContext turn_context = AllocSetContextCreate(TopMemoryContext, "osmtalk turn", ALLOCSET_DEFAULT_SIZES);
+
+	for (;;)
+	{
+		bool		progress = false;
+
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+			osmtalk_scheduler_set_limits(scheduler, osmtalk_max_in_flight, osmtalk_max_in_flight_per_endpoint);
+			osmtalk_http_reload();
+		}
+
+		MemoryContextSwitchTo(turn_context);
+		if (GetCurrentTimestamp() >= turn_after)
+			progress = take_turn();
+		publish_figures();
+		MemoryContextReset(turn_context);
+
+		if (!progress)
+			wait_for_something();
+		osmtalk_http_work();
+		collect_results();
+	}
+}
+
+/*
+ * A transaction with the outbox, if there is reason for one.  True if it
+ * began requests.
+ */
+static bool
+take_turn(void)
+{
+	OsmtalkTurn turn = {0};
+	TimestampTz now = GetCurrentTimestamp();
+	uint32		wake = pg_atomic_exchange_u32(&slot->wake, 0);
+	bool		poll = now >= next_poll;
+
+	if (wake & OSMTALK_WAKE_RELOAD)
+		reload_wanted = true;
+	if (wake == 0 && !poll && !reload_wanted && dlist_is_empty(&results) &&
+		!(osmtalk_enabled && osmtalk_scheduler_can_pick(scheduler, now)))
+		return false;
+
+	turn.settle = &results;
+	turn.reload = reload_wanted;
+	turn.check_overdue = now >= next_overdue_check;
+	turn.claim = osmtalk_enabled;
+	next_poll = TimestampTzPlusMilliseconds(now, osmtalk_poll_interval);
+	if (turn.check_overdue)
+		next_overdue_check = next_poll;
+
+	PG_TRY();
+	{
+		osmtalk_outbox_turn(&turn, scheduler);
+	}
+	PG_CATCH();
+	{
+		recover_from_error(&turn);
+		return false;
+	}
+	PG_END_TRY();
+
+	if (failures > 0)
+		ereport(LOG, errmsg("osmtalk: the outbox works again, after %d failures", failures));
+	failures = 0;
+	reload_wanted = false;
+	while (!dlist_is_empty(&results))
+		osmtalk_delivery_free(dlist_container(OsmtalkDelivery, node, dlist_pop_head_node(&results)));
+	if (turn.overdue)
+		expire_calls();
+	if (dlist_is_empty(&turn.claimed))
+		return false;
+	send_all(&turn.claimed);
+	return true;
+}
+
+static void
+note_error(const char *error)
+{
+	LWLockAcquire(osmtalk_shared->lock, LW_EXCLUSIVE);
+	strlcpy(slot->last_error, error, sizeof(slot->last_error));
+	slot->last_error_at = GetCurrentTimestamp();
+	LWLockRelease(osmtalk_shared->lock);
+}
+
+/* Ends the current error and transaction; returns a copy of the error. */
+static ErrorData *
+take_error(MemoryContext context)
+{
+	ErrorData  *error;
+
+	MemoryContextSwitchTo(context);
+	error = CopyErrorData();
+	HOLD_INTERRUPTS();
+	AbortOutOfAnyTransaction();
+	FlushErrorState();
+	MemoryContextSwitchTo(context);
+	RESUME_INTERRUPTS();
+	pgstat_report_activity(STATE_IDLE, NULL);
+	return error;
+}
+
+/*
+ * A turn has thrown: nothing was settled or claimed, results wait.  Everything
+ * is read again at the next, so that no trace of this one is left.
+ */
+static void
+recover_from_error(OsmtalkTurn *turn)
+{
+	ErrorData  *error = take_error(CurrentMemoryContext);
+	int			pause;
+
+	osmtalk_outbox_turn_failed(turn, scheduler);
+	reload_wanted = true;
+
+	if (!osmtalk_outbox_exists())
+	{
+		/* DROP EXTENSION: the events are gone, and so is this worker's work */
+		attached = false;
+		set_slot_state(OSMTALK_SLOT_NO_EXTENSION);
+		ereport(LOG, errmsg("osmtalk: the extension was dropped, %s ends", MyBgworkerEntry->bgw_name));
+		proc_exit(0);
+	}
+
+	pause = Min(FIRST_PAUSE_MS << Min(failures, 10), LONGEST_PAUSE_MS);
+	turn_after = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), pause);
+	/* the first, then ever more seldom */
+	if ((failures & (failures - 1)) == 0)
+		ereport(LOG,
+				errcode(error->sqlerrcode),
+				errmsg("osmtalk: nothing is sent until the outbox works again: %s", error->message),
+				error->detail ? errdetail_internal("%s", error->detail) : 0);
+	failures++;
+	note_error(error->message);
+	FreeErrorData(error);
+}
+
+/* ---- calls whose time is up ---- */
+
+static void
+expire_calls(void)
+{
+	PG_TRY();
+	{
+		if (!osmtalk_outbox_expire_calls())
+			next_overdue_check = 0; /* there may be more */
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error = take_error(CurrentMemoryContext);
+
+		ereport(LOG,
+				errcode(error->sqlerrcode),
+				errmsg("osmtalk: could not decide overdue calls: %s", error->message));
+		note_error(error->message);
+		FreeErrorData(error);
+		next_overdue_check = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 10 * LONGEST_PAUSE_MS);
+	}
+	PG_END_TRY();
+}
+
+/* ---- requests ---- */
+
+static void
+send_all(dlist_head *claimed)
+{
+	while (!dlist_is_empty(claimed))
+		osmtalk_http_send(dlist_container(OsmtalkDelivery, node, dlist_pop_head_node(claimed)));
+}
+
+/*
+ * The log hears of an endpoint when it begins to fail and when it is well
+ * again; each failure is in delivery_attempts.
+ */
+static void
+report_result(const OsmtalkDelivery *d, OsmtalkEndpoint *endpoint)
+{
+	FailingEndpoint *failing;
+	bool		found;
+
+	if (d->error[0] == '\0')
+	{
+		failing = hash_search(failing_endpoints, &endpoint, HASH_FIND, NULL);
+		if (failing == NULL)
+			return;
+		ereport(LOG,
+				errmsg("osmtalk: deliveries to %s succeed again, after " INT64_FORMAT " failures",
+					   osmtalk_scheduler_endpoint_name(endpoint), failing->failures));
+		hash_search(failing_endpoints, &endpoint, HASH_REMOVE, NULL);
+		return;
+	}
+
+	failing = hash_search(failing_endpoints, &endpoint, HASH_ENTER, &found);
+	if (!found)
+	{
+		failing->failures = 0;
+		ereport(LOG,
+				errmsg("osmtalk: event %s could not be delivered to %s: %s",
+					   d->event_id, osmtalk_scheduler_endpoint_name(endpoint), d->error),
+				errdetail("Until a delivery there succeeds, further failures are only recorded in osmtalk.delivery_attempts."));
+	}
+	failing->failures++;
+	note_error(d->error);
+}
+
+static void
+collect_results(void)
+{
+	OsmtalkDelivery *d;
+
+	while ((d = osmtalk_http_finished()) != NULL)
+	{
+		bool		ok = d->error[0] == '\0';
+
+		if (ok)
+			delivered++;
+		else
+			failed++;
+		report_result(d, d->ticket->endpoint);
+		osmtalk_scheduler_done(scheduler, d->ticket,
+							   d->answered ? OSMTALK_ANSWERED :
+							   d->refusal || d->url == NULL ? OSMTALK_NOT_SENT : OSMTALK_NO_ANSWER);
+		d->ticket = NULL;
+		dlist_push_tail(&results, &d->node);
+	}
+}
+
+static void
+publish_figures(void)
+{
+	LWLockAcquire(osmtalk_shared->lock, LW_EXCLUSIVE);
+	slot->in_flight = osmtalk_scheduler_in_flight(scheduler);
+	slot->pending = osmtalk_scheduler_queued(scheduler);
+	slot->delivered = delivered;
+	slot->failed = failed;
+	slot->cannot_record = failures > 0 && !dlist_is_empty(&results);
+	LWLockRelease(osmtalk_shared->lock);
+}
+
+/* ---- waiting ---- */
+
+/* Milliseconds from now, not below 0. */
+static long
+until(TimestampTz now, TimestampTz then)
+{
+	return TimestampDifferenceMilliseconds(now, then);
+}
+
+static void
+wait_for_something(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	WaitEvent	events[3];
+	long		timeout;
+	long		for_http = osmtalk_http_timeout();
+	int64		due_at;
+	int			n;
+
+	if (turn_after > now)
+		timeout = until(now, turn_after);
+	else
+	{
+		timeout = until(now, next_poll);
+		if (osmtalk_enabled && osmtalk_scheduler_next_due(scheduler, &due_at))
+			timeout = Min(timeout, until(now, due_at));
+		if (!dlist_is_empty(&results))
+			timeout = 0;
+	}
+	if (for_http >= 0)
+		timeout = Min(timeout, for_http);
+
+	n = WaitEventSetWait(wait_set, timeout, events, lengthof(events), PG_WAIT_EXTENSION);
+	for (int i = 0; i < n; i++)
+		if (events[i].events & WL_LATCH_SET)
+			ResetLatch(MyLatch);
+}
+
+/* ---- the end ---- */
+
+/*
+ * Settles what is known and lets go of the rest, so that an answer that came
+ * is not asked for again.
+ */
+static void
+leave(int code, Datum arg)
+{
+	if (!attached)
+		return;
+	attached = false;			/* should this fail, it is not tried again */
+	AbortOutOfAnyTransaction();
+	osmtalk_http_work();
+	collect_results();
+	if (!osmtalk_outbox_leave(&results))
+		ereport(LOG,
+				errmsg("osmtalk: results could not be recorded at the end of %s, requests in flight are made again",
+					   MyBgworkerEntry->bgw_name));
+}
+
+static void
+leave_slot(int code, Datum arg)
+{
+	LWLockAcquire(osmtalk_shared->lock, LW_EXCLUSIVE);
+	slot->pid = 0;
+	slot->latch = NULL;
+	slot->in_flight = 0;
+	if (slot->state == OSMTALK_SLOT_RUNNING || slot->state == OSMTALK_SLOT_STARTING)
+		slot->state = OSMTALK_SLOT_STOPPED;
+	LWLockRelease(osmtalk_shared->lock);
+	osmtalk_wake_launcher();
+}
