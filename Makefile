@@ -15,6 +15,9 @@ SQL_PARTS = $(addprefix sql/,schema.sql rules.sql tables.sql configuration.sql p
 	delivery.sql leads.sql calls.sql dialing.sql views.sql grants.sql)
 DATA_built = sql/osmtalk--$(EXTVERSION).sql
 DOCS = $(wildcard doc/*.md)
+ifeq ($(DOCS),)
+undefine DOCS
+endif
 
 # The library that is preloaded, and the one that only the worker loads: it
 # brings libcurl, which has no business in the postmaster or in a session.

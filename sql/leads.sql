@@ -89,7 +89,7 @@ DECLARE
 	lead osmtalk.leads;
 	campaign osmtalk.campaigns;
 	analysis constant jsonb := CASE WHEN osmtalk.has_analysis(call.analysis) THEN call.analysis END;
-	outcome constant osmtalk.lead_status := call.status::text::osmtalk.lead_status;
+	decided constant osmtalk.lead_status := call.status::text::osmtalk.lead_status;
 BEGIN
 	SELECT * INTO lead FROM osmtalk.leads l
 	 WHERE l.id = call.lead_id AND l.call_id = call.id FOR NO KEY UPDATE;
@@ -105,13 +105,13 @@ BEGIN
 	END IF;
 
 	SELECT * INTO STRICT campaign FROM osmtalk.campaigns c WHERE c.id = lead.campaign_id;
-	IF outcome = ANY (campaign.retry_on) AND lead.attempts < campaign.max_attempts THEN
+	IF decided = ANY (campaign.retry_on) AND lead.attempts < campaign.max_attempts THEN
 		UPDATE osmtalk.leads l
 		   SET status = 'pending', next_attempt_at = now() + campaign.retry_backoff, outcome = analysis
 		 WHERE l.id = lead.id;
 	ELSE
 		UPDATE osmtalk.leads l
-		   SET status = decide_lead.outcome, outcome = analysis,
+		   SET status = decided, outcome = analysis,
 			   disposition = osmtalk.call_disposition(call)
 		 WHERE l.id = lead.id;
 	END IF;
