@@ -5,8 +5,8 @@
 \echo '=# SELECT variables->>''first_name'' AS lead, phone_number, status, disposition, attempts FROM osmtalk.leads ORDER BY id;'
 SELECT variables->>'first_name' AS lead, phone_number, status, disposition, attempts FROM osmtalk.leads ORDER BY id;
 
-\echo '=# SELECT name, leads, by_status, by_disposition FROM osmtalk.campaign_report;'
-SELECT name, leads, by_status, by_disposition FROM osmtalk.campaign_report;
+\echo '=# SELECT * FROM osmtalk.campaign_report \\gx'
+SELECT * FROM osmtalk.campaign_report \gx
 
-\echo '=# SELECT type, url, state, attempts, http_status, error, delivered_at FROM osmtalk.deliveries ORDER BY created_at;'
-SELECT type, url, state, attempts, http_status, error, delivered_at FROM osmtalk.deliveries ORDER BY created_at;
+\echo '=# SELECT type, url, state, attempts, http_status, error, delivered_at FROM osmtalk.deliveries ORDER BY created_at, event_id;'
+SELECT type, url, state, attempts, http_status, error, delivered_at FROM osmtalk.deliveries ORDER BY created_at, event_id;

@@ -1,10 +1,11 @@
 //
 // watch.mjs - prints each event of the demonstration as it arrives
 //
-//     node watch.mjs LOGFILE COUNT PSQL [ARGUMENT...]
+//     node watch.mjs LOGFILE END COUNT PSQL [ARGUMENT...]
 //
-// Follows the receiver's log until COUNT events have arrived.  The rest is the
-// psql command that connects to the database.
+// Follows the receiver's log until a file named END exists and everything logged
+// is printed; fails if that is not COUNT events.  The rest is the psql command
+// that connects to the database.
 //
 // "commit to arrival" is the receiver's clock when the whole request was there,
 // minus the time that PostgreSQL itself noted for the commit of the transaction
@@ -16,7 +17,7 @@ import { spawn } from "node:child_process";
 import fs from "node:fs";
 import readline from "node:readline";
 
-const [logFile, count, psql, ...psqlArguments] = process.argv.slice(2);
+const [logFile, endFile, count, psql, ...psqlArguments] = process.argv.slice(2);
 const database = spawn(psql, [...psqlArguments, "-XAtq", "-v", "ON_ERROR_STOP=1"],
     { stdio: ["pipe", "pipe", "inherit"] });
 const answers = readline.createInterface({ input: database.stdout })[Symbol.asyncIterator]();
@@ -65,8 +66,11 @@ async function* follow(file) {
     const buffer = Buffer.alloc(1 << 16);
     let rest = "";
     for (;;) {
+        // before reading: what was logged before the end is then read for sure
+        const ended = fs.existsSync(endFile);
         const length = fs.readSync(fd, buffer);
         if (length === 0) {
+            if (ended) return;
             await new Promise((resolve) => setTimeout(resolve, 10));
             continue;
         }
@@ -77,11 +81,15 @@ async function* follow(file) {
 }
 
 print(["event", "lead", "phone", "status", "disposition", "attempts", "signature", "commit to arrival"]);
-for await (const line of follow(logFile)) {
-    await printEvent(line);
-    if (latencies.length >= Number(count)) break;
-}
-latencies.sort((a, b) => a - b);
-console.log(`\n${latencies.length} events; commit to arrival: median ` +
-    `${latencies[latencies.length >> 1].toFixed(1)} ms, longest ${latencies.at(-1).toFixed(1)} ms`);
+for await (const line of follow(logFile)) await printEvent(line);
 database.stdin.end();
+
+if (latencies.length > 0) {
+    latencies.sort((a, b) => a - b);
+    console.log(`\n${latencies.length} events; commit to arrival: median ` +
+        `${latencies[latencies.length >> 1].toFixed(1)} ms, longest ${latencies.at(-1).toFixed(1)} ms`);
+}
+if (latencies.length !== Number(count)) {
+    console.error(`${latencies.length} of ${count} events arrived`);
+    process.exitCode = 1;
+}
