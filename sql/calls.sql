@@ -12,12 +12,20 @@
  * Whether a call that has ended as completed still waits for its analysis.
  */
 CREATE FUNCTION osmtalk.awaits_analysis(call osmtalk.calls) RETURNS boolean
-LANGUAGE sql STABLE PARALLEL SAFE
-RETURN call.status = 'completed'
-	AND call.analysis_error IS NULL
-	AND NOT osmtalk.has_analysis(call.analysis)
-	AND call.awaiting_since > pg_catalog.now() - osmtalk.analysis_timeout()
-	AND EXISTS (SELECT FROM osmtalk.agents a WHERE a.id = call.agent_id AND osmtalk.analysis_configured(a));
+LANGUAGE plpgsql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF call.status <> 'completed' OR call.agent_id IS NULL OR call.analysis_error IS NOT NULL
+		OR osmtalk.has_analysis(call.analysis)
+		OR call.awaiting_since <= now() - osmtalk.analysis_timeout()
+	THEN
+		RETURN false;
+	END IF;
+	PERFORM FROM osmtalk.agents a WHERE a.id = call.agent_id AND osmtalk.analysis_configured(a);
+	RETURN FOUND;
+END
+$$;
 COMMENT ON FUNCTION osmtalk.awaits_analysis(osmtalk.calls) IS
 'Internal: whether the lead of this ended call is not yet decided because the analysis may still come';
 

@@ -99,11 +99,16 @@ CREATE TRIGGER normalize_phone BEFORE INSERT OR UPDATE OF phone_number ON osmtal
 	FOR EACH ROW EXECUTE FUNCTION osmtalk.normalize_row_phone();
 
 CREATE FUNCTION osmtalk.is_dnc_listed(org_id text, phone_number text) RETURNS boolean
-LANGUAGE sql STABLE PARALLEL SAFE
-RETURN EXISTS (
-	SELECT FROM osmtalk.dnc_entries d
-	 WHERE d.org_id = is_dnc_listed.org_id
-	   AND d.phone_number = osmtalk.try_normalize_phone(is_dnc_listed.phone_number));
+LANGUAGE plpgsql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM FROM osmtalk.dnc_entries d
+	  WHERE d.org_id = is_dnc_listed.org_id
+		AND d.phone_number = osmtalk.try_normalize_phone(is_dnc_listed.phone_number);
+	RETURN FOUND;
+END
+$$;
 COMMENT ON FUNCTION osmtalk.is_dnc_listed(text, text) IS
 'Whether the organisation''s DNC list has the number; one that cannot be normalised is on no list';
 

@@ -45,7 +45,8 @@ BEGIN
 END
 $$;
 CREATE TRIGGER after_transition AFTER UPDATE OF status ON osmtalk.leads
-	FOR EACH ROW WHEN (NOT osmtalk.is_terminal(OLD.status) AND osmtalk.is_terminal(NEW.status))
+	-- is_terminal(), spelled out: a condition is parsed anew by each statement
+	FOR EACH ROW WHEN (OLD.status IN ('pending', 'calling') AND NEW.status NOT IN ('pending', 'calling'))
 	EXECUTE FUNCTION osmtalk.leads_after_transition();
 
 /*
@@ -68,12 +69,17 @@ CREATE TRIGGER before_move BEFORE UPDATE OF campaign_id ON osmtalk.leads
 	EXECUTE FUNCTION osmtalk.leads_before_move();
 
 CREATE FUNCTION osmtalk.call_disposition(call osmtalk.calls) RETURNS text
-LANGUAGE sql STABLE PARALLEL SAFE
-RETURN CASE WHEN call.status = 'completed' THEN
-	osmtalk.disposition((
-		SELECT call.analysis FROM osmtalk.agents a
-		 WHERE a.id = call.agent_id AND osmtalk.analysis_configured(a)))
-END;
+LANGUAGE plpgsql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF call.status <> 'completed' THEN
+		RETURN NULL;
+	END IF;
+	PERFORM FROM osmtalk.agents a WHERE a.id = call.agent_id AND osmtalk.analysis_configured(a);
+	RETURN CASE WHEN FOUND THEN osmtalk.disposition(call.analysis) ELSE 'completed' END;
+END
+$$;
 COMMENT ON FUNCTION osmtalk.call_disposition(osmtalk.calls) IS
 'The disposition that a call gives its lead: disposition() of its analysis if its agent has analysis configured, else completed; null unless the call completed';
 

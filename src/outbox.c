@@ -14,6 +14,7 @@
 #include "postgres.h"
 
 #include <openssl/crypto.h>
+#include <signal.h>
 
 #include "access/xact.h"
 #include "access/xlog.h"
@@ -29,6 +30,7 @@
 #include "replication/syncrep.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
+#include "tcop/tcopprot.h"
 #include "utils/array.h"
 #include "utils/backend_status.h"
 #include "utils/builtins.h"
@@ -217,18 +219,28 @@ make_durable(void)
 static void
 begin(void)
 {
+	pqsignal(SIGINT, StatementCancelHandler);	/* see commit() */
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
 }
 
+/*
+ * A cancel or a termination would end the wait for a synchronous standby with
+ * a mere warning, and a claim would look durable that is not: the one is
+ * ignored meanwhile, the other ends the process here.
+ */
 static void
 commit(void)
 {
 	SPI_finish();
 	PopActiveSnapshot();
+	CHECK_FOR_INTERRUPTS();
+	pqsignal(SIGINT, SIG_IGN);
 	CommitTransactionCommand();
+	pqsignal(SIGINT, StatementCancelHandler);
+	CHECK_FOR_INTERRUPTS();
 	pgstat_report_stat(false);
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
