@@ -37,9 +37,9 @@ typedef struct OsmtalkDelivery
 	/* while it is being sent */
 	void	   *request;
 	bool		https;
-	bool		too_long;		/* the answer was cut off */
 	int			refusal;		/* OsmtalkEgress, if not allowed */
-	size_t		header_len;
+	size_t		header_bytes;	/* read of the answer */
+	size_t		body_bytes;
 	instr_time	begun;
 
 	/* the result */

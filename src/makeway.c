@@ -4,13 +4,11 @@
  *
  * DROP, RENAME, SET TABLESPACE and TEMPLATE fail after five seconds if
  * somebody is connected to the database, and a worker always is.  So before
- * such a command runs, the worker is asked to leave, and until the command is
- * over the launcher starts no other.  Only for those who may run the command:
+ * such a command runs, the worker is asked to leave, and until its transaction
+ * is over the launcher starts no other.  Only for those who may run the command:
  * anybody else could stop a database's deliveries at will.
  */
 #include "postgres.h"
-
-#include <signal.h>
 
 #include "access/htup_details.h"
 #include "catalog/pg_authid.h"
@@ -109,51 +107,6 @@ database_to_free(Node *command)
 	return database;
 }
 
-/*
- * Asks the database's worker to leave and keeps the launcher from starting
- * another.  The command itself waits for the worker to be gone.
- */
-static void
-hold_database(Oid database)
-{
-	OsmtalkSlot *slot;
-
-	LWLockAcquire(osmtalk_shared->lock, LW_EXCLUSIVE);
-	slot = osmtalk_find_slot(database);
-	if (slot != NULL)
-	{
-		slot->holder = MyProcPid;
-		/* the worker takes its pid out under this lock, so the pid is its own */
-		if (slot->pid != 0)
-			kill(slot->pid, SIGTERM);
-	}
-	LWLockRelease(osmtalk_shared->lock);
-}
-
-static void
-release_database(Oid database)
-{
-	OsmtalkSlot *slot;
-
-	LWLockAcquire(osmtalk_shared->lock, LW_EXCLUSIVE);
-	slot = osmtalk_find_slot(database);
-	if (slot != NULL && slot->holder == MyProcPid)
-		slot->holder = 0;
-	LWLockRelease(osmtalk_shared->lock);
-	osmtalk_wake_launcher();
-}
-
-static void
-run_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
-			ProcessUtilityContext context, ParamListInfo params,
-			QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
-{
-	if (prev_utility_hook)
-		prev_utility_hook(pstmt, query, read_only_tree, context, params, env, dest, qc);
-	else
-		standard_ProcessUtility(pstmt, query, read_only_tree, context, params, env, dest, qc);
-}
-
 static void
 utility_hook(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 			 ProcessUtilityContext context, ParamListInfo params,
@@ -171,19 +124,9 @@ utility_hook(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 			database = database_to_free(command);
 			if (IsA(command, CreatedbStmt) || IsA(command, DropdbStmt))
 				osmtalk_wake_at_commit(OSMTALK_WAKE_LAUNCHER);
-			if (!OidIsValid(database))
-				break;
-			hold_database(database);
-			PG_TRY();
-			{
-				run_utility(pstmt, query, read_only_tree, context, params, env, dest, qc);
-			}
-			PG_FINALLY();
-			{
-				release_database(database);
-			}
-			PG_END_TRY();
-			return;
+			if (OidIsValid(database))
+				osmtalk_hold_database(database);
+			break;
 
 		case T_DropStmt:
 			/* if it is ours, the worker sees that it is gone, and leaves */
@@ -200,5 +143,9 @@ utility_hook(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 		default:
 			break;
 	}
-	run_utility(pstmt, query, read_only_tree, context, params, env, dest, qc);
+
+	if (prev_utility_hook)
+		prev_utility_hook(pstmt, query, read_only_tree, context, params, env, dest, qc);
+	else
+		standard_ProcessUtility(pstmt, query, read_only_tree, context, params, env, dest, qc);
 }

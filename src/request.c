@@ -39,13 +39,8 @@ write_callback(char *data, size_t size, size_t count, void *arg)
 		memcpy(d->response + d->response_len, data, keep);
 		d->response_len += keep;
 	}
-	d->header_len += len;		/* counts on: what the whole answer takes */
-	if (d->header_len > MOST_RESPONSE + MOST_HEADERS)
-	{
-		d->too_long = true;
-		return 0;
-	}
-	return len;
+	d->body_bytes += len;
+	return d->body_bytes > MOST_RESPONSE ? 0 : len;
 }
 
 static size_t
@@ -53,8 +48,8 @@ header_callback(char *data, size_t size, size_t count, void *arg)
 {
 	OsmtalkDelivery *d = arg;
 
-	d->header_len += size * count;
-	return d->header_len > MOST_HEADERS ? 0 : size * count;
+	d->header_bytes += size * count;
+	return d->header_bytes > MOST_HEADERS ? 0 : size * count;
 }
 
 static bool
@@ -225,7 +220,7 @@ osmtalk_request_finish(CURL *easy, OsmtalkDelivery *d, CURLcode code)
 
 	(void) curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
 
-	if (code == CURLE_OK || (code == CURLE_WRITE_ERROR && d->too_long))
+	if (code == CURLE_OK || (code == CURLE_WRITE_ERROR && d->body_bytes > MOST_RESPONSE))
 	{
 		d->answered = true;
 		d->http_status = (int) status;
@@ -239,6 +234,8 @@ osmtalk_request_finish(CURL *easy, OsmtalkDelivery *d, CURLcode code)
 		strlcpy(d->error, "not sent: plain http is allowed only inside osmtalk.trusted_networks", sizeof(d->error));
 	else if (d->refusal != OSMTALK_EGRESS_ALLOWED)
 		strlcpy(d->error, "not sent: the address is not public and not in osmtalk.trusted_networks", sizeof(d->error));
+	else if (code == CURLE_WRITE_ERROR)
+		strlcpy(d->error, "the answer's headers are too long", sizeof(d->error));
 	else if (code == CURLE_OPERATION_TIMEDOUT)
 	{
 		if (status != 0)

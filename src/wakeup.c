@@ -9,6 +9,8 @@
  */
 #include "postgres.h"
 
+#include <signal.h>
+
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "commands/trigger.h"
@@ -37,6 +39,9 @@ static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
 
 /* what the current transaction asks for if it commits */
 static uint32 wake_wanted = 0;
+
+/* whether it keeps workers out of databases */
+static bool holds_databases = false;
 
 static void request_shared_memory(void);
 static void start_shared_memory(void);
@@ -157,22 +162,59 @@ osmtalk_wake_launcher(void)
 /* ---- the wake-up at commit ---- */
 
 /*
- * Registers the callback once per process, however many transactions it
+ * Registers the callback, once per process, however many transactions it
  * serves.
  */
-void
-osmtalk_wake_at_commit(uint32 wake)
+static void
+watch_transaction_end(void)
 {
 	static bool registered = false;
 
-	if (osmtalk_shared == NULL)
-		return;
 	if (!registered)
 	{
 		RegisterXactCallback(at_transaction_end, NULL);
 		registered = true;
 	}
+}
+
+void
+osmtalk_wake_at_commit(uint32 wake)
+{
+	if (osmtalk_shared == NULL)
+		return;
+	watch_transaction_end();
 	wake_wanted |= wake;
+}
+
+void
+osmtalk_hold_database(Oid database)
+{
+	OsmtalkSlot *slot;
+
+	watch_transaction_end();
+	LWLockAcquire(osmtalk_shared->lock, LW_EXCLUSIVE);
+	slot = osmtalk_find_slot(database);
+	if (slot != NULL)
+	{
+		slot->holder = MyProcPid;
+		holds_databases = true;
+		/* the worker takes its pid out under this lock, so the pid is its own */
+		if (slot->pid != 0)
+			kill(slot->pid, SIGTERM);
+	}
+	LWLockRelease(osmtalk_shared->lock);
+}
+
+static void
+release_databases(void)
+{
+	holds_databases = false;
+	LWLockAcquire(osmtalk_shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < osmtalk_shared->nslots; i++)
+		if (osmtalk_shared->slots[i].holder == MyProcPid)
+			osmtalk_shared->slots[i].holder = 0;
+	LWLockRelease(osmtalk_shared->lock);
+	osmtalk_wake_launcher();
 }
 
 /*
@@ -196,23 +238,15 @@ wake_worker(uint32 wake)
 static void
 at_transaction_end(XactEvent event, void *arg)
 {
-	uint32		wake;
+	uint32		wake = wake_wanted;
 
-	switch (event)
-	{
-		case XACT_EVENT_COMMIT:
-			/* the transaction is visible to others by now */
-			wake = wake_wanted;
-			wake_wanted = 0;
-			break;
-		case XACT_EVENT_ABORT:
-		case XACT_EVENT_PREPARE:
-			wake_wanted = 0;
-			return;
-		default:
-			return;
-	}
-	if (wake == 0)
+	/* by XACT_EVENT_COMMIT the transaction is visible to others */
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
+		return;
+	wake_wanted = 0;
+	if (holds_databases)
+		release_databases();
+	if (event != XACT_EVENT_COMMIT || wake == 0)
 		return;
 
 	if (wake & OSMTALK_WAKE_START)

@@ -70,6 +70,12 @@ extern PGDLLEXPORT OsmtalkShared *osmtalk_shared;
 extern void osmtalk_define_shared_memory(void);
 extern void osmtalk_wake_at_commit(uint32 wake);
 
+/*
+ * Asks the database's worker to leave, and keeps the launcher from starting
+ * another until this transaction is over.  Does not wait.
+ */
+extern void osmtalk_hold_database(Oid database);
+
 /* These want the lock held. */
 extern PGDLLEXPORT OsmtalkSlot *osmtalk_find_slot(Oid database);
 extern PGDLLEXPORT OsmtalkSlot *osmtalk_claim_slot(Oid database);
