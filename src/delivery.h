@@ -22,34 +22,34 @@
 
 typedef struct OsmtalkDelivery
 {
-	dlist_node	node;			/* in the worker's list of those to settle */
+	dlist_node node; /* in the worker's list of those to settle */
 	OsmtalkTicket *ticket;
 
 	/* to be sent; strings are the delivery's own */
-	int64		outbox_id;
-	int32		attempt;
-	char	   *event_id;
-	char	   *url;			/* NULL: there is none any more */
-	char	   *secret;			/* NULL: unsigned */
-	char	   *body;			/* NULL: the event was removed */
-	size_t		body_len;
+	int64 outbox_id;
+	int32 attempt;
+	char *event_id;
+	char *url;	  /* NULL: there is none any more */
+	char *secret; /* NULL: unsigned */
+	char *body;	  /* NULL: the event was removed */
+	size_t body_len;
 
 	/* while it is being sent */
-	void	   *request;
-	bool		https;
-	int			refusal;		/* OsmtalkEgress, if not allowed */
-	size_t		header_bytes;	/* read of the answer */
-	size_t		body_bytes;
-	instr_time	begun;
+	void *request;
+	bool https;
+	int refusal;		 /* OsmtalkEgress, if not allowed */
+	size_t header_bytes; /* read of the answer */
+	size_t body_bytes;
+	instr_time begun;
 
 	/* the result */
 	TimestampTz started_at;
-	double		duration_ms;
-	int			http_status;	/* 0: no complete answer came */
-	bool		answered;		/* the endpoint lives: an answer came, whatever its status */
-	char		error[OSMTALK_DELIVERY_ERROR_LEN];	/* empty: delivered */
-	char		response[OSMTALK_RESPONSE_LEN];
-	size_t		response_len;
+	double duration_ms;
+	int http_status;						/* 0: no complete answer came */
+	bool answered;							/* the endpoint lives: an answer came, whatever its status */
+	char error[OSMTALK_DELIVERY_ERROR_LEN]; /* empty: delivered */
+	char response[OSMTALK_RESPONSE_LEN];
+	size_t response_len;
 } OsmtalkDelivery;
 
 #endif

@@ -18,25 +18,25 @@
 /* an address as 16 bytes; IPv4 in its mapped form, ::ffff:a.b.c.d */
 typedef struct Address
 {
-	uint8_t		bytes[16];
+	uint8_t bytes[16];
 } Address;
 
 typedef struct Network
 {
-	Address		address;
-	int			prefix;			/* of the 128 bits */
+	Address address;
+	int prefix; /* of the 128 bits */
 } Network;
 
 struct OsmtalkNetworks
 {
-	size_t		count;
-	Network		networks[];
+	size_t count;
+	Network networks[];
 };
 
 typedef struct Range
 {
 	const char *network;
-	int			prefix;
+	int prefix;
 } Range;
 
 /*
@@ -45,11 +45,22 @@ typedef struct Range
  * public and is not.
  */
 static const Range ipv4_not_public[] = {
-	{"0.0.0.0", 8}, {"10.0.0.0", 8}, {"100.64.0.0", 10}, {"127.0.0.0", 8},
-	{"168.63.129.16", 32}, {"169.254.0.0", 16}, {"172.16.0.0", 12},
-	{"192.0.0.0", 24}, {"192.0.2.0", 24}, {"192.88.99.0", 24}, {"192.168.0.0", 16},
-	{"198.18.0.0", 15}, {"198.51.100.0", 24}, {"203.0.113.0", 24},
-	{"224.0.0.0", 4}, {"240.0.0.0", 4},
+	{"0.0.0.0", 8},
+	{"10.0.0.0", 8},
+	{"100.64.0.0", 10},
+	{"127.0.0.0", 8},
+	{"168.63.129.16", 32},
+	{"169.254.0.0", 16},
+	{"172.16.0.0", 12},
+	{"192.0.0.0", 24},
+	{"192.0.2.0", 24},
+	{"192.88.99.0", 24},
+	{"192.168.0.0", 16},
+	{"198.18.0.0", 15},
+	{"198.51.100.0", 24},
+	{"203.0.113.0", 24},
+	{"224.0.0.0", 4},
+	{"240.0.0.0", 4},
 };
 
 /*
@@ -60,7 +71,10 @@ static const Range ipv4_not_public[] = {
  */
 static const Range ipv6_public[] = {{"2000::", 3}};
 static const Range ipv6_not_public[] = {
-	{"2001::", 23}, {"2001:db8::", 32}, {"2002::", 16}, {"3fff::", 20},
+	{"2001::", 23},
+	{"2001:db8::", 32},
+	{"2002::", 16},
+	{"3fff::", 20},
 };
 
 #define lengthof_array(a) (sizeof(a) / sizeof((a)[0]))
@@ -68,8 +82,8 @@ static const Range ipv6_not_public[] = {
 static bool
 prefix_matches(const uint8_t *a, const uint8_t *b, int prefix)
 {
-	int			whole = prefix / 8;
-	int			rest = prefix % 8;
+	int whole = prefix / 8;
+	int rest = prefix % 8;
 
 	if (memcmp(a, b, whole) != 0)
 		return false;
@@ -81,7 +95,7 @@ in_ranges(const uint8_t *bytes, int family, const Range *ranges, size_t count)
 {
 	for (size_t i = 0; i < count; i++)
 	{
-		uint8_t		network[16];
+		uint8_t network[16];
 
 		if (inet_pton(family, ranges[i].network, network) == 1 &&
 			prefix_matches(bytes, network, ranges[i].prefix))
@@ -127,10 +141,10 @@ osmtalk_address_parse(const char *text, struct sockaddr_storage *addr)
 static bool
 parse_network(const char *element, size_t len, Network *network)
 {
-	char		text[INET6_ADDRSTRLEN + sizeof("/128")];
+	char text[INET6_ADDRSTRLEN + sizeof("/128")];
 	struct sockaddr_storage addr;
-	char	   *slash;
-	int			width;
+	char *slash;
+	int width;
 
 	if (len >= sizeof(text))
 		return false;
@@ -148,7 +162,7 @@ parse_network(const char *element, size_t len, Network *network)
 	network->prefix = width;
 	if (slash != NULL)
 	{
-		size_t		digits = strspn(slash, "0123456789");
+		size_t digits = strspn(slash, "0123456789");
 
 		if (digits == 0 || digits > 3 || slash[digits] != '\0' || atoi(slash) > width)
 			return false;
@@ -162,7 +176,7 @@ OsmtalkNetworks *
 osmtalk_networks_parse(const char *list, const char **bad, size_t *bad_len)
 {
 	static const char separators[] = ", \t\r\n";
-	size_t		most = strlen(list) / 2 + 1;	/* elements: a character and a separator each */
+	size_t most = strlen(list) / 2 + 1; /* elements: a character and a separator each */
 	OsmtalkNetworks *result = malloc(sizeof(OsmtalkNetworks) + most * sizeof(Network));
 
 	*bad = NULL;
@@ -173,7 +187,7 @@ osmtalk_networks_parse(const char *list, const char **bad, size_t *bad_len)
 
 	for (const char *p = list + strspn(list, separators); *p != '\0'; p += strspn(p, separators))
 	{
-		size_t		len = strcspn(p, separators);
+		size_t len = strcspn(p, separators);
 
 		if (!parse_network(p, len, &result->networks[result->count]))
 		{
@@ -191,7 +205,7 @@ osmtalk_networks_parse(const char *list, const char **bad, size_t *bad_len)
 bool
 osmtalk_networks_contain(const OsmtalkNetworks *networks, const struct sockaddr *addr)
 {
-	Address		address;
+	Address address;
 
 	if (!get_address(addr, &address))
 		return false;

@@ -22,8 +22,8 @@ typedef struct OsmtalkNetworks OsmtalkNetworks;
 typedef enum OsmtalkEgress
 {
 	OSMTALK_EGRESS_ALLOWED,
-	OSMTALK_EGRESS_NOT_PUBLIC,	/* not a public address, nor in a trusted network */
-	OSMTALK_EGRESS_NEEDS_HTTPS	/* plain http outside the trusted networks */
+	OSMTALK_EGRESS_NOT_PUBLIC, /* not a public address, nor in a trusted network */
+	OSMTALK_EGRESS_NEEDS_HTTPS /* plain http outside the trusted networks */
 } OsmtalkEgress;
 
 /*

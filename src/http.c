@@ -24,25 +24,25 @@
 /* an easy handle and what one request hangs on it */
 typedef struct Request
 {
-	CURL	   *easy;
+	CURL *easy;
 	struct curl_slist *headers;
-	int			generation;		/* of the settings it was made with */
-	struct Request *next;		/* in the pool */
+	int generation;		  /* of the settings it was made with */
+	struct Request *next; /* in the pool */
 } Request;
 
 static CURLM *multi = NULL;
-static int	sockets_fd = -1;
-static instr_time timer;		/* when libcurl wants to be called */
+static int sockets_fd = -1;
+static instr_time timer; /* when libcurl wants to be called */
 static bool timer_set = false;
 static Request *pool = NULL;
-static int	generation = 0;
+static int generation = 0;
 static dlist_head finished = DLIST_STATIC_INIT(finished);
 
 static int
 socket_callback(CURL *easy, curl_socket_t socket, int what, void *arg, void *socket_arg)
 {
-	int			was = (int) (intptr_t) socket_arg;
-	int			events = 0;
+	int was = (int) (intptr_t) socket_arg;
+	int events = 0;
 
 	if (what == CURL_POLL_IN || what == CURL_POLL_INOUT)
 		events |= OSMTALK_SOCKET_READ;
@@ -63,7 +63,7 @@ timer_callback(CURLM *m, long timeout_ms, void *arg)
 	timer_set = timeout_ms >= 0;
 	if (timer_set)
 	{
-		instr_time	now;
+		instr_time now;
 
 		INSTR_TIME_SET_CURRENT(now);
 #if PG_VERSION_NUM >= 160000
@@ -84,7 +84,7 @@ timer_callback(CURLM *m, long timeout_ms, void *arg)
 static void
 block_signals(sigset_t *before)
 {
-	sigset_t	all;
+	sigset_t all;
 
 	sigfillset(&all);
 	(void) sigprocmask(SIG_SETMASK, &all, before);
@@ -122,7 +122,7 @@ osmtalk_http_reload(void)
 	generation++;
 	while (pool != NULL)
 	{
-		Request    *request = pool;
+		Request *request = pool;
 
 		pool = request->next;
 		curl_easy_cleanup(request->easy);
@@ -135,7 +135,7 @@ osmtalk_http_reload(void)
 static Request *
 get_request(void)
 {
-	Request    *request = pool;
+	Request *request = pool;
 
 	if (request != NULL)
 	{
@@ -173,7 +173,7 @@ put_request(Request *request)
 static void
 finish(OsmtalkDelivery *d)
 {
-	instr_time	now;
+	instr_time now;
 
 	INSTR_TIME_SET_CURRENT(now);
 	INSTR_TIME_SUBTRACT(now, d->begun);
@@ -187,8 +187,8 @@ finish(OsmtalkDelivery *d)
 void
 osmtalk_http_send(OsmtalkDelivery *d)
 {
-	sigset_t	before;
-	Request    *request;
+	sigset_t before;
+	Request *request;
 
 	d->started_at = GetCurrentTimestamp();
 	INSTR_TIME_SET_CURRENT(d->begun);
@@ -221,8 +221,8 @@ osmtalk_http_send(OsmtalkDelivery *d)
 static double
 timer_left(void)
 {
-	instr_time	now;
-	instr_time	left = timer;
+	instr_time now;
+	instr_time left = timer;
 
 	INSTR_TIME_SET_CURRENT(now);
 	INSTR_TIME_SUBTRACT(left, now);
@@ -232,7 +232,7 @@ timer_left(void)
 long
 osmtalk_http_timeout(void)
 {
-	double		left;
+	double left;
 
 	if (!timer_set)
 		return -1;
@@ -245,17 +245,17 @@ void
 osmtalk_http_work(void)
 {
 	OsmtalkReady ready[256];
-	sigset_t	before;
-	CURLMsg    *message;
-	int			running;
-	int			left;
-	int			n;
+	sigset_t before;
+	CURLMsg *message;
+	int running;
+	int left;
+	int n;
 
 	block_signals(&before);
 	n = osmtalk_sockets_ready(sockets_fd, ready, lengthof(ready));
 	for (int i = 0; i < n; i++)
 	{
-		int			events = 0;
+		int events = 0;
 
 		if (ready[i].events & OSMTALK_SOCKET_READ)
 			events |= CURL_CSELECT_IN;
@@ -271,9 +271,9 @@ osmtalk_http_work(void)
 
 	while ((message = curl_multi_info_read(multi, &left)) != NULL)
 	{
-		CURL	   *easy = message->easy_handle;
-		CURLcode	code = message->data.result;
-		char	   *d;
+		CURL *easy = message->easy_handle;
+		CURLcode code = message->data.result;
+		char *d;
 
 		if (message->msg != CURLMSG_DONE)
 			continue;

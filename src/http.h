@@ -11,7 +11,7 @@
 #include "delivery.h"
 
 /* Sets libcurl up, once per process, and returns the descriptor to wait for. */
-extern int	osmtalk_http_start(void);
+extern int osmtalk_http_start(void);
 
 /* Settings have changed: requests to come heed them. */
 extern void osmtalk_http_reload(void);

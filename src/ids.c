@@ -9,6 +9,9 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
 
 PG_FUNCTION_INFO_V1(osmtalk_new_id);
 PG_FUNCTION_INFO_V1(osmtalk_current_origin);
@@ -27,13 +30,13 @@ static const char digits[] = "0123456789abcdefghijklmnopqrstuv";
 Datum
 osmtalk_new_id(PG_FUNCTION_ARGS)
 {
-	text	   *prefix = PG_GETARG_TEXT_PP(0);
-	size_t		prefix_len = VARSIZE_ANY_EXHDR(prefix);
-	size_t		len = prefix_len + 1 + TIME_DIGITS + RANDOM_DIGITS;
-	text	   *result = palloc(VARHDRSZ + len);
-	char	   *p = VARDATA(result);
-	uint64		microseconds;
-	uint8		random[RANDOM_DIGITS];
+	text *prefix = PG_GETARG_TEXT_PP(0);
+	size_t prefix_len = VARSIZE_ANY_EXHDR(prefix);
+	size_t len = prefix_len + 1 + TIME_DIGITS + RANDOM_DIGITS;
+	text *result = palloc(VARHDRSZ + len);
+	char *p = VARDATA(result);
+	uint64 microseconds;
+	uint8 random[RANDOM_DIGITS];
 
 	/* since the Unix epoch, so that it does not become negative */
 	microseconds = (uint64) (GetCurrentTimestamp() +

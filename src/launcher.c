@@ -53,12 +53,12 @@
 /* The launcher's own notes on a database. */
 typedef struct Database
 {
-	Oid			oid;
-	bool		listed;			/* still there */
-	bool		wanted;			/* to be looked into */
-	bool		got_to_work;	/* its last worker did */
-	int			failures;		/* starts in succession that did not get to work */
-	TimestampTz started_at;		/* last start */
+	Oid oid;
+	bool listed;			/* still there */
+	bool wanted;			/* to be looked into */
+	bool got_to_work;		/* its last worker did */
+	int failures;			/* starts in succession that did not get to work */
+	TimestampTz started_at; /* last start */
 	TimestampTz start_after;
 	BackgroundWorkerHandle *handle; /* NULL when there is no worker of this launcher's */
 } Database;
@@ -104,7 +104,7 @@ osmtalk_launcher_main(Datum arg)
 	for (;;)
 	{
 		TimestampTz now = GetCurrentTimestamp();
-		long		timeout;
+		long timeout;
 
 		if (pg_atomic_exchange_u32(&osmtalk_shared->launcher_wake, 0) != 0 || now >= list_after)
 		{
@@ -135,11 +135,11 @@ forget_launcher(int code, Datum arg)
 static Database *
 find_database(Oid oid)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
 	foreach(lc, databases)
 	{
-		Database   *database = lfirst(lc);
+		Database *database = lfirst(lc);
 
 		if (database->oid == oid)
 			return database;
@@ -151,7 +151,7 @@ static Database *
 add_database(Oid oid)
 {
 	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-	Database   *database = palloc0(sizeof(Database));
+	Database *database = palloc0(sizeof(Database));
 
 	database->oid = oid;
 	database->wanted = true;
@@ -168,10 +168,10 @@ add_database(Oid oid)
 static void
 list_databases(void)
 {
-	Relation	rel;
+	Relation rel;
 	TableScanDesc scan;
-	HeapTuple	tuple;
-	ListCell   *lc;
+	HeapTuple tuple;
+	ListCell *lc;
 
 	foreach(lc, databases)
 		((Database *) lfirst(lc))->listed = false;
@@ -185,7 +185,7 @@ list_databases(void)
 	while (HeapTupleIsValid(tuple = heap_getnext(scan, ForwardScanDirection)))
 	{
 		Form_pg_database form = (Form_pg_database) GETSTRUCT(tuple);
-		Database   *database;
+		Database *database;
 
 		if (!form->datallowconn || form->datistemplate)
 			continue;
@@ -200,7 +200,7 @@ list_databases(void)
 
 	foreach(lc, databases)
 	{
-		Database   *database = lfirst(lc);
+		Database *database = lfirst(lc);
 
 		if (!database->listed)
 		{
@@ -226,9 +226,9 @@ list_databases(void)
 static long
 tend_databases(void)
 {
-	long		timeout = LIST_INTERVAL_MS;
-	int			starting = 0;
-	ListCell   *lc;
+	long timeout = LIST_INTERVAL_MS;
+	int starting = 0;
+	ListCell *lc;
 
 	LWLockAcquire(osmtalk_shared->lock, LW_SHARED);
 	for (int i = 0; i < osmtalk_shared->nslots; i++)
@@ -250,9 +250,9 @@ tend_database(Database *database, int *starting)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	OsmtalkSlot *slot;
-	pid_t		pid;
-	bool		alive;
-	bool		held;
+	pid_t pid;
+	bool alive;
+	bool held;
 
 	LWLockAcquire(osmtalk_shared->lock, LW_EXCLUSIVE);
 	slot = osmtalk_find_slot(database->oid);
@@ -284,7 +284,7 @@ tend_database(Database *database, int *starting)
 			database->failures = 0;
 		}
 		LWLockRelease(osmtalk_shared->lock);
-		return LIST_INTERVAL_MS;	/* its end wakes the launcher */
+		return LIST_INTERVAL_MS; /* its end wakes the launcher */
 	}
 
 	if (slot != NULL && slot->state == OSMTALK_SLOT_NO_EXTENSION)
@@ -296,11 +296,10 @@ tend_database(Database *database, int *starting)
 		return LIST_INTERVAL_MS;
 	}
 
-	if (slot != NULL && (slot->state == OSMTALK_SLOT_STARTING || slot->state == OSMTALK_SLOT_RUNNING ||
-						 slot->state == OSMTALK_SLOT_STOPPED) && !database->wanted)
+	if (slot != NULL && (slot->state == OSMTALK_SLOT_STARTING || slot->state == OSMTALK_SLOT_RUNNING || slot->state == OSMTALK_SLOT_STOPPED) && !database->wanted)
 	{
 		/* its worker has ended: work out when to start the next */
-		int			pause = 0;
+		int pause = 0;
 
 		if (!database->got_to_work)
 		{
@@ -319,7 +318,7 @@ tend_database(Database *database, int *starting)
 	LWLockRelease(osmtalk_shared->lock);
 
 	if (held)
-		return 1000;			/* letting go wakes the launcher; a holder that died does not */
+		return 1000; /* letting go wakes the launcher; a holder that died does not */
 	if (now < database->start_after)
 		return TimestampDifferenceMilliseconds(now, database->start_after);
 	if (*starting >= MAX_STARTING)
@@ -344,7 +343,7 @@ start_worker(Database *database)
 	MemoryContext old;
 	OsmtalkSlot *slot;
 	OsmtalkSlotState before = OSMTALK_SLOT_WANTED;
-	bool		started = false;
+	bool started = false;
 
 	snprintf(worker.bgw_name, BGW_MAXLEN, "osmtalk worker for database %u", database->oid);
 	snprintf(worker.bgw_type, BGW_MAXLEN, "osmtalk worker");

@@ -50,9 +50,9 @@ owns_database(Oid database)
 static bool
 may_copy(Oid database)
 {
-	HeapTuple	tuple;
-	bool		may_create = false;
-	bool		is_template = false;
+	HeapTuple tuple;
+	bool may_create = false;
+	bool is_template = false;
 
 	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(GetUserId()));
 	if (HeapTupleIsValid(tuple))
@@ -74,9 +74,9 @@ static Oid
 database_to_free(Node *command)
 {
 	const char *name = NULL;
-	bool		copies = false;
-	ListCell   *lc;
-	Oid			database;
+	bool copies = false;
+	ListCell *lc;
+	Oid database;
 
 	if (IsA(command, DropdbStmt))
 		name = ((DropdbStmt *) command)->dbname;
@@ -112,8 +112,8 @@ utility_hook(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 			 ProcessUtilityContext context, ParamListInfo params,
 			 QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
 {
-	Node	   *command = pstmt->utilityStmt;
-	Oid			database;
+	Node *command = pstmt->utilityStmt;
+	Oid database;
 
 	switch (nodeTag(command))
 	{

@@ -40,6 +40,9 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
 
 #include "outbox.h"
 #include "request.h"
@@ -60,17 +63,17 @@
 
 typedef struct Statement
 {
-	const char *what;			/* shown in pg_stat_activity */
+	const char *what; /* shown in pg_stat_activity */
 	const char *sql;
-	int			nargs;
-	Oid			argtypes[8];
-	SPIPlanPtr	plan;
+	int nargs;
+	Oid argtypes[8];
+	SPIPlanPtr plan;
 } Statement;
 
-#define PENDING_ROW \
-	"SELECT o.id, o.due_at, o.worker_deaths, t.url" \
-	"  FROM osmtalk.outbox o" \
-	"  LEFT JOIN osmtalk.events e ON e.id OPERATOR(pg_catalog.=) o.event_id" \
+#define PENDING_ROW                                                                          \
+	"SELECT o.id, o.due_at, o.worker_deaths, t.url"                                          \
+	"  FROM osmtalk.outbox o"                                                                \
+	"  LEFT JOIN osmtalk.events e ON e.id OPERATOR(pg_catalog.=) o.event_id"                 \
 	"  LEFT JOIN LATERAL osmtalk.delivery_target(e.type, e.org_id, e.campaign_id) t ON true" \
 	" WHERE o.origin OPERATOR(pg_catalog.=) $1 AND o.claimed_at IS NULL"
 
@@ -78,8 +81,8 @@ typedef struct Statement
 static Statement look_all = {
 	"osmtalk: read the outbox",
 	PENDING_ROW " ORDER BY o.id",
-	1, {TEXTOID}
-};
+	1,
+	{TEXTOID}};
 
 /*
  * What came since the snapshot $2.  A row of nulls says that calls are
@@ -88,12 +91,11 @@ static Statement look_all = {
 static Statement look_new = {
 	"osmtalk: look for new events",
 	PENDING_ROW " AND o.xid OPERATOR(pg_catalog.>=) pg_catalog.pg_snapshot_xmax($2)"
-	" UNION ALL "
-	PENDING_ROW " AND o.xid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT pg_catalog.pg_snapshot_xip($2)))"
-	" UNION ALL "
-	"SELECT NULL, NULL, NULL, NULL WHERE $3 AND osmtalk.has_overdue_calls()",
-	3, {TEXTOID, PG_SNAPSHOTOID, BOOLOID}
-};
+				" UNION ALL " PENDING_ROW " AND o.xid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT pg_catalog.pg_snapshot_xip($2)))"
+				" UNION ALL "
+				"SELECT NULL, NULL, NULL, NULL WHERE $3 AND osmtalk.has_overdue_calls()",
+	3,
+	{TEXTOID, PG_SNAPSHOTOID, BOOLOID}};
 
 static Statement claim = {
 	"osmtalk: claim events",
@@ -111,16 +113,16 @@ static Statement claim = {
 	"   FROM claimed c"
 	"   LEFT JOIN osmtalk.events e ON e.id OPERATOR(pg_catalog.=) c.event_id"
 	"   LEFT JOIN LATERAL osmtalk.delivery_target(e.type, e.org_id, e.campaign_id) t ON true",
-	2, {INT8ARRAYOID, TEXTOID}
-};
+	2,
+	{INT8ARRAYOID, TEXTOID}};
 
 /* of those that could not be claimed: which are still there */
 static Statement still_there = {
 	"osmtalk: look at locked events",
 	"SELECT o.id, o.due_at, o.worker_deaths FROM osmtalk.outbox o"
 	" WHERE o.id OPERATOR(pg_catalog.=) ANY ($1) AND o.origin OPERATOR(pg_catalog.=) $2 AND o.claimed_at IS NULL",
-	2, {INT8ARRAYOID, TEXTOID}
-};
+	2,
+	{INT8ARRAYOID, TEXTOID}};
 
 static Statement record_attempts = {
 	"osmtalk: record results",
@@ -131,15 +133,15 @@ static Statement record_attempts = {
 	"	pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7), pg_catalog.unnest($8))"
 	/* only after somebody wrote to these tables by hand; it must not stop the others */
 	" ON CONFLICT DO NOTHING",
-	8, {TEXTARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID,
-	FLOAT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID}
-};
+	8,
+	{TEXTARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID,
+	 FLOAT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID}};
 
 static Statement remove_rows = {
 	"osmtalk: record results",
 	"DELETE FROM osmtalk.outbox o WHERE o.id OPERATOR(pg_catalog.=) ANY ($1)",
-	1, {INT8ARRAYOID}
-};
+	1,
+	{INT8ARRAYOID}};
 
 /*
  * Claims whose results nobody will report: each was an attempt, and waits to
@@ -164,8 +166,8 @@ static Statement release_claims = {
 	"   LEFT JOIN osmtalk.events e ON e.id OPERATOR(pg_catalog.=) r.event_id"
 	"   LEFT JOIN LATERAL osmtalk.delivery_target(e.type, e.org_id, e.campaign_id) t ON true"
 	" ON CONFLICT DO NOTHING",
-	2, {TEXTOID, BOOLOID}
-};
+	2,
+	{TEXTOID, BOOLOID}};
 
 static Statement set_aside = {
 	"osmtalk: set events aside",
@@ -178,23 +180,22 @@ static Statement set_aside = {
 	"		 'set aside: the worker died each time it sent this event'"
 	"   FROM condemned c"
 	" ON CONFLICT DO NOTHING",
-	2, {TEXTOID, INT2OID}
-};
+	2,
+	{TEXTOID, INT2OID}};
 
 static Statement not_adopted = {
 	"osmtalk: count events of another database",
 	"SELECT n.events, n.calls FROM osmtalk.count_not_adopted() n",
-	0
-};
+	0};
 
 static Statement expire_calls = {
 	"osmtalk: decide overdue calls",
 	"SELECT osmtalk.expire_calls($1)",
-	1, {INT4OID}
-};
+	1,
+	{INT4OID}};
 
-static Oid	extension_oid = InvalidOid;
-static Datum origin;			/* of this database, in TopMemoryContext */
+static Oid extension_oid = InvalidOid;
+static Datum origin;					/* of this database, in TopMemoryContext */
 static Datum last_snapshot = (Datum) 0; /* of the last look, in TopMemoryContext */
 static MemoryContext delivery_context = NULL;
 
@@ -208,8 +209,8 @@ static MemoryContext delivery_context = NULL;
 static void
 make_durable(void)
 {
-	bool		standby = SyncRepStandbyNames != NULL && SyncRepStandbyNames[0] != '\0';
-	int			least = standby ? SYNCHRONOUS_COMMIT_REMOTE_FLUSH : SYNCHRONOUS_COMMIT_LOCAL_FLUSH;
+	bool standby = SyncRepStandbyNames != NULL && SyncRepStandbyNames[0] != '\0';
+	int least = standby ? SYNCHRONOUS_COMMIT_REMOTE_FLUSH : SYNCHRONOUS_COMMIT_LOCAL_FLUSH;
 
 	if (synchronous_commit < least)
 		(void) set_config_option("synchronous_commit", standby ? "on" : "local",
@@ -219,7 +220,7 @@ make_durable(void)
 static void
 begin(void)
 {
-	pqsignal(SIGINT, StatementCancelHandler);	/* see commit() */
+	pqsignal(SIGINT, StatementCancelHandler); /* see commit() */
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	SPI_connect();
@@ -251,7 +252,7 @@ plan_of(Statement *s)
 	pgstat_report_activity(STATE_RUNNING, s->what);
 	if (s->plan == NULL)
 	{
-		SPIPlanPtr	plan = SPI_prepare(s->sql, s->nargs, s->argtypes);
+		SPIPlanPtr plan = SPI_prepare(s->sql, s->nargs, s->argtypes);
 
 		if (plan == NULL)
 			elog(ERROR, "could not prepare \"%s\": %s", s->what, SPI_result_code_string(SPI_result));
@@ -264,7 +265,7 @@ plan_of(Statement *s)
 static void
 execute(Statement *s, Datum *values)
 {
-	int			rc = SPI_execute_plan(plan_of(s), values, NULL, false, 0);
+	int rc = SPI_execute_plan(plan_of(s), values, NULL, false, 0);
 
 	if (rc < 0)
 		elog(ERROR, "could not execute \"%s\": %s", s->what, SPI_result_code_string(rc));
@@ -280,11 +281,11 @@ column(HeapTuple tuple, int number, bool *isnull)
 static char *
 text_column(HeapTuple tuple, int number, MemoryContext context, size_t *len)
 {
-	bool		isnull;
-	Datum		value = column(tuple, number, &isnull);
+	bool isnull;
+	Datum value = column(tuple, number, &isnull);
 	struct varlena *detoasted;
-	char	   *copy;
-	size_t		n;
+	char *copy;
+	size_t n;
 
 	if (isnull)
 		return NULL;
@@ -303,7 +304,7 @@ text_column(HeapTuple tuple, int number, MemoryContext context, size_t *len)
 static ArrayType *
 int8_array(const int64 *elements, int n)
 {
-	Datum	   *values = palloc(n * sizeof(Datum));
+	Datum *values = palloc(n * sizeof(Datum));
 
 	for (int i = 0; i < n; i++)
 		values[i] = Int64GetDatum(elements[i]);
@@ -315,7 +316,7 @@ int8_array(const int64 *elements, int n)
 static bool
 lock_outbox(void)
 {
-	LOCKTAG		tag;
+	LOCKTAG tag;
 
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, LOCK_CLASS, LOCK_SLICE, 2);
 	/* a session lock: it dies with this process, and not before */
@@ -325,7 +326,7 @@ lock_outbox(void)
 bool
 osmtalk_outbox_attach(bool crashed, bool *owned_by_other)
 {
-	Datum		values[2];
+	Datum values[2];
 	MemoryContext old;
 
 	*owned_by_other = false;
@@ -365,7 +366,7 @@ osmtalk_outbox_attach(bool crashed, bool *owned_by_other)
 bool
 osmtalk_outbox_exists(void)
 {
-	bool		exists;
+	bool exists;
 
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -385,13 +386,13 @@ osmtalk_outbox_exists(void)
 static text *
 sanitize(const char *bytes, size_t len)
 {
-	text	   *result = palloc(VARHDRSZ + len);
-	char	   *to = VARDATA(result);
+	text *result = palloc(VARHDRSZ + len);
+	char *to = VARDATA(result);
 
 	for (size_t i = 0; i < len;)
 	{
 		const unsigned char *c = (const unsigned char *) bytes + i;
-		int			n = pg_utf_mblen(c);
+		int n = pg_utf_mblen(c);
 
 		if (i + n > len && len == OSMTALK_RESPONSE_LEN)
 			break;
@@ -412,9 +413,9 @@ sanitize(const char *bytes, size_t len)
 /* The columns of delivery_attempts, an array each. */
 typedef struct Columns
 {
-	int			n;
-	Datum	   *values[8];
-	bool	   *nulls[8];
+	int n;
+	Datum *values[8];
+	bool *nulls[8];
 } Columns;
 
 static void
@@ -427,12 +428,12 @@ set_column(Columns *columns, int number, int row, Datum value, bool isnull)
 static void
 settle(dlist_head *deliveries)
 {
-	Columns		columns = {0};
-	Datum		arrays[8];
-	int64	   *ids;
-	int			row = 0;
-	dlist_iter	iter;
-	Datum		values[1];
+	Columns columns = {0};
+	Datum arrays[8];
+	int64 *ids;
+	int row = 0;
+	dlist_iter iter;
+	Datum values[1];
 
 	dlist_foreach(iter, deliveries)
 		columns.n++;
@@ -467,12 +468,12 @@ settle(dlist_head *deliveries)
 
 	for (int i = 0; i < 8; i++)
 	{
-		Oid			type = get_element_type(record_attempts.argtypes[i]);
-		int16		len;
-		bool		byval;
-		char		align;
-		int			dims[1] = {columns.n};
-		int			lbs[1] = {1};
+		Oid type = get_element_type(record_attempts.argtypes[i]);
+		int16 len;
+		bool byval;
+		char align;
+		int dims[1] = {columns.n};
+		int lbs[1] = {1};
 
 		get_typlenbyvalalign(type, &len, &byval, &align);
 		arrays[i] = PointerGetDatum(construct_md_array(columns.values[i], columns.nulls[i], 1, dims, lbs,
@@ -493,7 +494,7 @@ endpoint_of(OsmtalkScheduler *scheduler, const char *url)
 {
 	static char last_url[2048 + 1] = "";
 	static OsmtalkEndpoint *last = NULL;
-	char		name[512];
+	char name[512];
 
 	if (last != NULL && strcmp(url, last_url) == 0)
 		return last;
@@ -517,10 +518,10 @@ enqueue(OsmtalkScheduler *scheduler, OsmtalkEndpoint *endpoint, int64 id, Timest
 static void
 look(OsmtalkTurn *turn, OsmtalkScheduler *scheduler)
 {
-	bool		all = turn->reload || last_snapshot == (Datum) 0;
-	Datum		values[3];
-	Datum		snapshot;
-	Portal		portal;
+	bool all = turn->reload || last_snapshot == (Datum) 0;
+	Datum values[3];
+	Datum snapshot;
+	Portal portal;
 	MemoryContext old;
 
 	/* the look and the note of how far it saw are of one snapshot */
@@ -538,10 +539,10 @@ look(OsmtalkTurn *turn, OsmtalkScheduler *scheduler)
 		SPI_cursor_fetch(portal, true, LOOK_BATCH);
 		for (uint64 i = 0; i < SPI_processed; i++)
 		{
-			HeapTuple	tuple = SPI_tuptable->vals[i];
-			bool		isnull;
-			int64		id = DatumGetInt64(column(tuple, 1, &isnull));
-			char	   *url;
+			HeapTuple tuple = SPI_tuptable->vals[i];
+			bool isnull;
+			int64 id = DatumGetInt64(column(tuple, 1, &isnull));
+			char *url;
 
 			if (isnull)
 			{
@@ -575,9 +576,9 @@ report_not_adopted(void)
 {
 	static int64 last_events = 0;
 	static int64 last_calls = 0;
-	int64		events;
-	int64		calls;
-	bool		isnull;
+	int64 events;
+	int64 calls;
+	bool isnull;
 
 	execute(&not_adopted, NULL);
 	events = DatumGetInt64(column(SPI_tuptable->vals[0], 1, &isnull));
@@ -596,8 +597,8 @@ report_not_adopted(void)
 static int
 compare_tickets(const void *a, const void *b)
 {
-	int64		left = (*(OsmtalkTicket *const *) a)->id;
-	int64		right = (*(OsmtalkTicket *const *) b)->id;
+	int64 left = (*(OsmtalkTicket *const *) a)->id;
+	int64 right = (*(OsmtalkTicket *const *) b)->id;
 
 	return left < right ? -1 : left > right;
 }
@@ -618,7 +619,7 @@ static OsmtalkDelivery *
 make_delivery(HeapTuple tuple, OsmtalkTicket *ticket)
 {
 	OsmtalkDelivery *d = MemoryContextAllocZero(delivery_context, sizeof(OsmtalkDelivery));
-	bool		isnull;
+	bool isnull;
 
 	d->ticket = ticket;
 	d->outbox_id = ticket->id;
@@ -654,10 +655,10 @@ osmtalk_delivery_free(OsmtalkDelivery *d)
 static void
 put_back_unclaimed(OsmtalkTurn *turn, OsmtalkScheduler *scheduler)
 {
-	int64	   *ids = palloc(turn->ntickets * sizeof(int64));
-	int			n = 0;
+	int64 *ids = palloc(turn->ntickets * sizeof(int64));
+	int n = 0;
 	TimestampTz soon = GetCurrentTimestamp() + LOCKED_PAUSE_US;
-	Datum		values[2];
+	Datum values[2];
 
 	for (int i = 0; i < turn->ntickets; i++)
 		if (!turn->tickets[i]->claimed)
@@ -670,9 +671,9 @@ put_back_unclaimed(OsmtalkTurn *turn, OsmtalkScheduler *scheduler)
 	execute(&still_there, values);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
-		HeapTuple	tuple = SPI_tuptable->vals[i];
-		bool		isnull;
-		int64		id = DatumGetInt64(column(tuple, 1, &isnull));
+		HeapTuple tuple = SPI_tuptable->vals[i];
+		bool isnull;
+		int64 id = DatumGetInt64(column(tuple, 1, &isnull));
 		TimestampTz due_at = DatumGetTimestampTz(column(tuple, 2, &isnull));
 
 		enqueue(scheduler, find_ticket(turn, id)->endpoint, id, Max(due_at, soon),
@@ -690,10 +691,10 @@ put_back_unclaimed(OsmtalkTurn *turn, OsmtalkScheduler *scheduler)
 static void
 claim_picked(OsmtalkTurn *turn, OsmtalkScheduler *scheduler)
 {
-	int			capacity = 64;
+	int capacity = 64;
 	OsmtalkTicket *ticket;
-	int64	   *ids;
-	Datum		values[2];
+	int64 *ids;
+	Datum values[2];
 
 	turn->tickets = MemoryContextAlloc(delivery_context, capacity * sizeof(*turn->tickets));
 	while ((ticket = osmtalk_scheduler_pick(scheduler, GetCurrentTimestamp())) != NULL)
@@ -715,8 +716,8 @@ claim_picked(OsmtalkTurn *turn, OsmtalkScheduler *scheduler)
 	execute(&claim, values);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
-		HeapTuple	tuple = SPI_tuptable->vals[i];
-		bool		isnull;
+		HeapTuple tuple = SPI_tuptable->vals[i];
+		bool isnull;
 		OsmtalkDelivery *d;
 
 		ticket = find_ticket(turn, DatumGetInt64(column(tuple, 1, &isnull)));
@@ -775,14 +776,14 @@ bool
 osmtalk_outbox_leave(dlist_head *to_settle)
 {
 	static const char *const tables[] = {"outbox", "delivery_attempts"};
-	Datum		values[2];
-	Oid			schema;
+	Datum values[2];
+	Oid schema;
 
 	begin();
 	schema = get_namespace_oid("osmtalk", true);
 	for (int i = 0; i < lengthof(tables); i++)
 	{
-		Oid			table = OidIsValid(schema) ? get_relname_relid(tables[i], schema) : InvalidOid;
+		Oid table = OidIsValid(schema) ? get_relname_relid(tables[i], schema) : InvalidOid;
 
 		if (!OidIsValid(table) || !ConditionalLockRelationOid(table, RowExclusiveLock))
 		{
@@ -804,9 +805,9 @@ osmtalk_outbox_leave(dlist_head *to_settle)
 bool
 osmtalk_outbox_expire_calls(void)
 {
-	Datum		values[1] = {Int32GetDatum(EXPIRE_BATCH)};
-	int64		expired;
-	bool		isnull;
+	Datum values[1] = {Int32GetDatum(EXPIRE_BATCH)};
+	int64 expired;
+	bool isnull;
 
 	begin();
 	execute(&expire_calls, values);

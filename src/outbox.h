@@ -19,19 +19,19 @@
 typedef struct OsmtalkTurn
 {
 	/* wanted */
-	dlist_head *settle;			/* deliveries whose results are to be recorded */
-	bool		reload;			/* read the whole outbox, not only what is new */
-	bool		check_overdue;	/* look whether calls are overdue */
-	bool		claim;			/* claim what the scheduler picks */
+	dlist_head *settle; /* deliveries whose results are to be recorded */
+	bool reload;		/* read the whole outbox, not only what is new */
+	bool check_overdue; /* look whether calls are overdue */
+	bool claim;			/* claim what the scheduler picks */
 
 	/* came */
-	dlist_head	claimed;		/* deliveries to be sent, each with its ticket */
-	int64		found;			/* rows that were new */
-	bool		overdue;		/* calls are */
+	dlist_head claimed; /* deliveries to be sent, each with its ticket */
+	int64 found;		/* rows that were new */
+	bool overdue;		/* calls are */
 
 	/* what the scheduler picked, while the turn lasts */
 	OsmtalkTicket **tickets;
-	int			ntickets;
+	int ntickets;
 } OsmtalkTurn;
 
 /*

@@ -15,6 +15,9 @@
 #include "utils/json.h"
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
 
 PG_FUNCTION_INFO_V1(osmtalk_iso_time);
 PG_FUNCTION_INFO_V1(osmtalk_quote_json);
@@ -30,17 +33,16 @@ osmtalk_iso_time(PG_FUNCTION_ARGS)
 {
 	TimestampTz at = PG_GETARG_TIMESTAMPTZ(0);
 	struct pg_tm tm;
-	fsec_t		fsec;
-	int			year;
+	fsec_t fsec;
+	int year;
 	const char *format;
 
 	/* no zone is asked for, so the result is UTC */
 	if (TIMESTAMP_NOT_FINITE(at) || timestamp2tm(at, NULL, &tm, &fsec, NULL, NULL) != 0)
 		PG_RETURN_NULL();
 
-	year = tm.tm_year;			/* astronomical: 0 is 1 BC */
-	format = year >= 0 && year <= 9999 ?
-		"%04d-%02d-%02dT%02d:%02d:%02d.%03dZ" : "%+07d-%02d-%02dT%02d:%02d:%02d.%03dZ";
+	year = tm.tm_year; /* astronomical: 0 is 1 BC */
+	format = year >= 0 && year <= 9999 ? "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ" : "%+07d-%02d-%02dT%02d:%02d:%02d.%03dZ";
 	PG_RETURN_TEXT_P(cstring_to_text(psprintf(format, year, tm.tm_mon, tm.tm_mday,
 											  tm.tm_hour, tm.tm_min, tm.tm_sec, (int) (fsec / 1000))));
 }
@@ -65,9 +67,9 @@ Datum
 osmtalk_compact_json(PG_FUNCTION_ARGS)
 {
 	StringInfoData buf;
-	Jsonb	   *value;
-	char	   *to;
-	bool		in_string = false;
+	Jsonb *value;
+	char *to;
+	bool in_string = false;
 
 	if (PG_ARGISNULL(0))
 		PG_RETURN_TEXT_P(cstring_to_text("null"));
@@ -99,7 +101,7 @@ osmtalk_microseconds_between(PG_FUNCTION_ARGS)
 {
 	TimestampTz from = PG_GETARG_TIMESTAMPTZ(0);
 	TimestampTz until = PG_GETARG_TIMESTAMPTZ(1);
-	int64		difference;
+	int64 difference;
 
 	if (TIMESTAMP_NOT_FINITE(from) || TIMESTAMP_NOT_FINITE(until))
 		PG_RETURN_NULL();

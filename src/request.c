@@ -30,11 +30,11 @@ static size_t
 write_callback(char *data, size_t size, size_t count, void *arg)
 {
 	OsmtalkDelivery *d = arg;
-	size_t		len = size * count;
+	size_t len = size * count;
 
 	if (d->response_len < OSMTALK_RESPONSE_LEN)
 	{
-		size_t		keep = Min(len, OSMTALK_RESPONSE_LEN - d->response_len);
+		size_t keep = Min(len, OSMTALK_RESPONSE_LEN - d->response_len);
 
 		memcpy(d->response + d->response_len, data, keep);
 		d->response_len += keep;
@@ -63,7 +63,7 @@ may_connect(OsmtalkDelivery *d, const struct sockaddr *addr)
 static curl_socket_t
 opensocket_callback(void *arg, curlsocktype purpose, struct curl_sockaddr *addr)
 {
-	int			fd;
+	int fd;
 
 	if (purpose != CURLSOCKTYPE_IPCXN || !may_connect(arg, &addr->addr))
 		return CURL_SOCKET_BAD;
@@ -91,8 +91,8 @@ prereq_callback(void *arg, char *remote_ip, char *local_ip, int remote_port, int
 CURL *
 osmtalk_request_create(void)
 {
-	CURL	   *easy = curl_easy_init();
-	bool		ok = easy != NULL;
+	CURL *easy = curl_easy_init();
+	bool ok = easy != NULL;
 
 #define SET(option, value) ok = ok && curl_easy_setopt(easy, option, value) == CURLE_OK
 
@@ -163,8 +163,8 @@ bool
 osmtalk_request_prepare(CURL *easy, OsmtalkDelivery *d, struct curl_slist **headers)
 {
 	static const char signature_name[] = "X-OsmTalk-Signature: ";
-	char		header[512];
-	bool		ok;
+	char header[512];
+	bool ok;
 
 	*headers = NULL;
 	d->https = pg_strncasecmp(d->url, "https:", 6) == 0;
@@ -216,7 +216,7 @@ osmtalk_request_prepare(CURL *easy, OsmtalkDelivery *d, struct curl_slist **head
 void
 osmtalk_request_finish(CURL *easy, OsmtalkDelivery *d, CURLcode code)
 {
-	long		status = 0;
+	long status = 0;
 
 	(void) curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
 
@@ -251,11 +251,11 @@ osmtalk_request_finish(CURL *easy, OsmtalkDelivery *d, CURLcode code)
 bool
 osmtalk_request_origin(const char *url, char *origin, size_t size)
 {
-	CURLU	   *parsed = curl_url();
-	char	   *scheme = NULL;
-	char	   *host = NULL;
-	char	   *port = NULL;
-	bool		ok;
+	CURLU *parsed = curl_url();
+	char *scheme = NULL;
+	char *host = NULL;
+	char *port = NULL;
+	bool ok;
 
 	ok = parsed != NULL &&
 		curl_url_set(parsed, CURLUPART_URL, url, CURLU_DISALLOW_USER) == CURLUE_OK &&

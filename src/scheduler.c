@@ -13,28 +13,28 @@
 #include "scheduler.h"
 
 #define FIRST_WINDOW 2
-#define SLOW_AFTER 1000000		/* microseconds */
+#define SLOW_AFTER 1000000 /* microseconds */
 
 /* a first-in first-out ring of ids that grows */
 typedef struct Queue
 {
-	int64_t    *ids;
-	size_t		capacity;		/* a power of two, or 0 */
-	size_t		head;
-	size_t		count;
+	int64_t *ids;
+	size_t capacity; /* a power of two, or 0 */
+	size_t head;
+	size_t count;
 } Queue;
 
 struct OsmtalkEndpoint
 {
-	char	   *name;
-	uint32_t	hash;
+	char *name;
+	uint32_t hash;
 	OsmtalkEndpoint *next_in_bucket;
-	Queue		queue;
-	int			window;
-	int			in_flight;
-	int			slow;			/* of them, for more than a second */
-	bool		answered;		/* the last result was an answer */
-	bool		counted_unproven;	/* its requests are in unproven_in_flight */
+	Queue queue;
+	int window;
+	int in_flight;
+	int slow;			   /* of them, for more than a second */
+	bool answered;		   /* the last result was an answer */
+	bool counted_unproven; /* its requests are in unproven_in_flight */
 	/* its place in the ring of those that wait for a turn, NULL when not in it */
 	OsmtalkEndpoint *next;
 	OsmtalkEndpoint *prev;
@@ -43,15 +43,15 @@ struct OsmtalkEndpoint
 /* an event that is not due yet */
 typedef struct Later
 {
-	int64_t		due_at;
-	int64_t		id;
+	int64_t due_at;
+	int64_t id;
 	OsmtalkEndpoint *endpoint;
-	bool		suspect;
+	bool suspect;
 } Later;
 
 typedef struct Suspect
 {
-	int64_t		id;
+	int64_t id;
 	OsmtalkEndpoint *endpoint;
 } Suspect;
 
@@ -59,32 +59,32 @@ typedef struct Suspect
 typedef struct Ring
 {
 	OsmtalkEndpoint *cursor;
-	size_t		count;
+	size_t count;
 } Ring;
 
 struct OsmtalkScheduler
 {
-	int			max_in_flight;
-	int			max_per_endpoint;
-	int			in_flight;
-	int			unproven_in_flight;
-	bool		suspect_in_flight;
-	int64_t		queued;			/* in queues, later and suspects */
+	int max_in_flight;
+	int max_per_endpoint;
+	int in_flight;
+	int unproven_in_flight;
+	bool suspect_in_flight;
+	int64_t queued; /* in queues, later and suspects */
 
-	Ring		proven;
-	Ring		unproven;
+	Ring proven;
+	Ring unproven;
 
 	OsmtalkEndpoint **buckets;
-	size_t		nbuckets;
-	size_t		nendpoints;
+	size_t nbuckets;
+	size_t nendpoints;
 
-	Later	   *later;			/* a heap, the earliest first */
-	size_t		nlater;
-	size_t		later_capacity;
+	Later *later; /* a heap, the earliest first */
+	size_t nlater;
+	size_t later_capacity;
 
-	Suspect    *suspects;		/* a stack: their order does not matter */
-	size_t		nsuspects;
-	size_t		suspects_capacity;
+	Suspect *suspects; /* a stack: their order does not matter */
+	size_t nsuspects;
+	size_t suspects_capacity;
 
 	/* in flight by age, and the youngest that is known to be slow */
 	OsmtalkTicket *oldest;
@@ -99,8 +99,8 @@ queue_push(Queue *q, int64_t id)
 {
 	if (q->count == q->capacity)
 	{
-		size_t		capacity = q->capacity ? q->capacity * 2 : 8;
-		int64_t    *ids = malloc(capacity * sizeof(int64_t));
+		size_t capacity = q->capacity ? q->capacity * 2 : 8;
+		int64_t *ids = malloc(capacity * sizeof(int64_t));
 
 		if (ids == NULL)
 			return false;
@@ -118,7 +118,7 @@ queue_push(Queue *q, int64_t id)
 static int64_t
 queue_pop(Queue *q)
 {
-	int64_t		id = q->ids[q->head];
+	int64_t id = q->ids[q->head];
 
 	q->head = (q->head + 1) & (q->capacity - 1);
 	if (--q->count == 0)
@@ -134,8 +134,8 @@ queue_pop(Queue *q)
 static bool
 reserve(void **array, size_t *capacity, size_t count, size_t size)
 {
-	size_t		more;
-	void	   *bigger;
+	size_t more;
+	void *bigger;
 
 	if (count < *capacity)
 		return true;
@@ -151,7 +151,7 @@ reserve(void **array, size_t *capacity, size_t count, size_t size)
 static bool
 later_push(OsmtalkScheduler *s, Later event)
 {
-	size_t		i = s->nlater;
+	size_t i = s->nlater;
 
 	if (!reserve((void **) &s->later, &s->later_capacity, s->nlater, sizeof(Later)))
 		return false;
@@ -165,13 +165,13 @@ later_push(OsmtalkScheduler *s, Later event)
 static Later
 later_pop(OsmtalkScheduler *s)
 {
-	Later		first = s->later[0];
-	Later		last = s->later[--s->nlater];
-	size_t		i = 0;
+	Later first = s->later[0];
+	Later last = s->later[--s->nlater];
+	size_t i = 0;
 
 	for (;;)
 	{
-		size_t		child = 2 * i + 1;
+		size_t child = 2 * i + 1;
 
 		if (child >= s->nlater)
 			break;
@@ -191,7 +191,7 @@ later_pop(OsmtalkScheduler *s)
 static uint32_t
 hash_name(const char *name)
 {
-	uint32_t	hash = 2166136261u; /* FNV-1a */
+	uint32_t hash = 2166136261u; /* FNV-1a */
 
 	for (; *name; name++)
 		hash = (hash ^ (unsigned char) *name) * 16777619u;
@@ -201,11 +201,11 @@ hash_name(const char *name)
 static void
 grow_buckets(OsmtalkScheduler *s)
 {
-	size_t		more = s->nbuckets * 2;
+	size_t more = s->nbuckets * 2;
 	OsmtalkEndpoint **buckets = calloc(more, sizeof(*buckets));
 
 	if (buckets == NULL)
-		return;					/* longer chains, no harm */
+		return; /* longer chains, no harm */
 	for (size_t i = 0; i < s->nbuckets; i++)
 		for (OsmtalkEndpoint *e = s->buckets[i], *next; e != NULL; e = next)
 		{
@@ -221,7 +221,7 @@ grow_buckets(OsmtalkScheduler *s)
 OsmtalkEndpoint *
 osmtalk_scheduler_endpoint(OsmtalkScheduler *s, const char *name)
 {
-	uint32_t	hash = hash_name(name);
+	uint32_t hash = hash_name(name);
 	OsmtalkEndpoint *e;
 
 	for (e = s->buckets[hash & (s->nbuckets - 1)]; e != NULL; e = e->next_in_bucket)
@@ -297,8 +297,8 @@ ring_remove(Ring *ring, OsmtalkEndpoint *e)
 static void
 place(OsmtalkScheduler *s, OsmtalkEndpoint *e)
 {
-	bool		unproven = !e->answered || e->slow > 0;
-	bool		waits = e->queue.count > 0 && e->in_flight < window_of(s, e);
+	bool unproven = !e->answered || e->slow > 0;
+	bool waits = e->queue.count > 0 && e->in_flight < window_of(s, e);
 
 	if (e->next != NULL && (!waits || unproven != e->counted_unproven))
 		ring_remove(ring_of(s, e), e);
@@ -350,7 +350,7 @@ add_due(OsmtalkScheduler *s, OsmtalkEndpoint *e, int64_t id, bool suspect)
 	{
 		if (!reserve((void **) &s->suspects, &s->suspects_capacity, s->nsuspects, sizeof(Suspect)))
 			return false;
-		s->suspects[s->nsuspects++] = (Suspect) {id, e};
+		s->suspects[s->nsuspects++] = (Suspect){id, e};
 		return true;
 	}
 	if (!queue_push(&e->queue, id))
@@ -363,8 +363,8 @@ bool
 osmtalk_scheduler_add(OsmtalkScheduler *s, OsmtalkEndpoint *endpoint, int64_t id,
 					  int64_t due_at, int64_t now, bool suspect)
 {
-	if (due_at > now ? !later_push(s, (Later) {due_at, id, endpoint, suspect})
-		: !add_due(s, endpoint, id, suspect))
+	if (due_at > now ? !later_push(s, (Later){due_at, id, endpoint, suspect})
+					 : !add_due(s, endpoint, id, suspect))
 		return false;
 	s->queued++;
 	return true;
@@ -376,7 +376,7 @@ advance(OsmtalkScheduler *s, int64_t now)
 {
 	while (s->nlater > 0 && s->later[0].due_at <= now)
 	{
-		Later		event = later_pop(s);
+		Later event = later_pop(s);
 
 		if (!add_due(s, event.endpoint, event.id, event.suspect))
 		{
@@ -403,8 +403,8 @@ advance(OsmtalkScheduler *s, int64_t now)
 static OsmtalkEndpoint *
 next_endpoint(OsmtalkScheduler *s)
 {
-	int			unproven_limit = s->max_in_flight > 1 ? s->max_in_flight / 2 : 1;
-	bool		unproven_may = s->unproven.count > 0 && s->unproven_in_flight < unproven_limit;
+	int unproven_limit = s->max_in_flight > 1 ? s->max_in_flight / 2 : 1;
+	bool unproven_may = s->unproven.count > 0 && s->unproven_in_flight < unproven_limit;
 
 	if (s->in_flight >= s->max_in_flight || s->suspect_in_flight)
 		return NULL;
@@ -429,7 +429,7 @@ osmtalk_scheduler_pick(OsmtalkScheduler *s, int64_t now)
 {
 	OsmtalkTicket *t;
 	OsmtalkEndpoint *e = NULL;
-	bool		suspect;
+	bool suspect;
 
 	advance(s, now);
 	suspect = s->nsuspects > 0 && s->in_flight == 0;
@@ -441,7 +441,7 @@ osmtalk_scheduler_pick(OsmtalkScheduler *s, int64_t now)
 
 	if (suspect)
 	{
-		Suspect		first = s->suspects[--s->nsuspects];
+		Suspect first = s->suspects[--s->nsuspects];
 
 		e = first.endpoint;
 		t->id = first.id;
@@ -449,7 +449,7 @@ osmtalk_scheduler_pick(OsmtalkScheduler *s, int64_t now)
 	}
 	else
 	{
-		Ring	   *ring = ring_of(s, e);
+		Ring *ring = ring_of(s, e);
 
 		t->id = queue_pop(&e->queue);
 		ring->cursor = e->next; /* the turn passes on */

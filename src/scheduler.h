@@ -31,21 +31,21 @@ typedef struct OsmtalkEndpoint OsmtalkEndpoint;
 /* An event on its way: picked, and not yet done. */
 typedef struct OsmtalkTicket
 {
-	int64_t		id;
+	int64_t id;
 	OsmtalkEndpoint *endpoint;
-	bool		suspect;
-	bool		claimed;		/* the caller's to use; false at first */
-	bool		slow;			/* counted as in flight for more than a second */
-	int64_t		picked_at;
+	bool suspect;
+	bool claimed; /* the caller's to use; false at first */
+	bool slow;	  /* counted as in flight for more than a second */
+	int64_t picked_at;
 	struct OsmtalkTicket *older;
 	struct OsmtalkTicket *younger;
 } OsmtalkTicket;
 
 typedef enum OsmtalkVerdict
 {
-	OSMTALK_ANSWERED,			/* an answer came, whatever its status */
-	OSMTALK_NO_ANSWER,			/* time-out, refused or broken connection */
-	OSMTALK_NOT_SENT			/* says nothing about the endpoint */
+	OSMTALK_ANSWERED,  /* an answer came, whatever its status */
+	OSMTALK_NO_ANSWER, /* time-out, refused or broken connection */
+	OSMTALK_NOT_SENT   /* says nothing about the endpoint */
 } OsmtalkVerdict;
 
 extern OsmtalkScheduler *osmtalk_scheduler_create(void);
@@ -80,7 +80,7 @@ extern bool osmtalk_scheduler_next_due(OsmtalkScheduler *s, int64_t *at);
 /* Forgets what is queued; endpoints and what is in flight stay. */
 extern void osmtalk_scheduler_clear(OsmtalkScheduler *s);
 
-extern int	osmtalk_scheduler_in_flight(const OsmtalkScheduler *s);
+extern int osmtalk_scheduler_in_flight(const OsmtalkScheduler *s);
 extern int64_t osmtalk_scheduler_queued(const OsmtalkScheduler *s);
 
 #endif

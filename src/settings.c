@@ -18,15 +18,15 @@
 PG_FUNCTION_INFO_V1(osmtalk_analysis_timeout_interval);
 PG_FUNCTION_INFO_V1(osmtalk_call_timeout_interval);
 
-bool		osmtalk_enabled = true;
-int			osmtalk_request_timeout = 15000;
-int			osmtalk_max_in_flight = 256;
-int			osmtalk_max_in_flight_per_endpoint = 32;
-int			osmtalk_poll_interval = 1000;
-int			osmtalk_analysis_timeout = 5 * 60 * 1000;
-int			osmtalk_call_timeout = 4 * 60 * 60 * 1000;
-bool		osmtalk_require_https = true;
-char	   *osmtalk_ca_file = NULL;
+bool osmtalk_enabled = true;
+int osmtalk_request_timeout = 15000;
+int osmtalk_max_in_flight = 256;
+int osmtalk_max_in_flight_per_endpoint = 32;
+int osmtalk_poll_interval = 1000;
+int osmtalk_analysis_timeout = 5 * 60 * 1000;
+int osmtalk_call_timeout = 4 * 60 * 60 * 1000;
+bool osmtalk_require_https = true;
+char *osmtalk_ca_file = NULL;
 const OsmtalkNetworks *osmtalk_trusted_networks = NULL;
 
 static char *trusted_networks_string = NULL;
@@ -39,7 +39,7 @@ static bool
 check_trusted_networks(char **newval, void **extra, GucSource source)
 {
 	const char *bad;
-	size_t		bad_len;
+	size_t bad_len;
 	OsmtalkNetworks *networks = osmtalk_networks_parse(*newval, &bad, &bad_len);
 
 	if (networks == NULL)
@@ -122,7 +122,7 @@ osmtalk_define_settings(void)
 static Datum
 milliseconds_interval(int milliseconds)
 {
-	Interval   *result = palloc0(sizeof(Interval));
+	Interval *result = palloc0(sizeof(Interval));
 
 	result->time = (TimeOffset) milliseconds * 1000;
 	return IntervalPGetDatum(result);

@@ -15,6 +15,9 @@
 
 #include "fmgr.h"
 #include "utils/builtins.h"
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
 
 #include "signing.h"
 
@@ -28,7 +31,7 @@ osmtalk_sign(const char *body, size_t body_len, const char *secret, size_t secre
 	static const char hex[] = "0123456789abcdef";
 	unsigned char digest[EVP_MAX_MD_SIZE];
 	unsigned int digest_len = 0;
-	char	   *p = out;
+	char *p = out;
 
 	*out = '\0';
 	if (secret_len > INT_MAX ||
@@ -61,7 +64,7 @@ sign_text(text *body, text *secret, char out[OSMTALK_SIGNATURE_LEN + 1])
 Datum
 osmtalk_signature(PG_FUNCTION_ARGS)
 {
-	char		signature[OSMTALK_SIGNATURE_LEN + 1];
+	char signature[OSMTALK_SIGNATURE_LEN + 1];
 
 	sign_text(PG_GETARG_TEXT_PP(0), PG_GETARG_TEXT_PP(1), signature);
 	PG_RETURN_TEXT_P(cstring_to_text(signature));
@@ -76,10 +79,10 @@ Datum
 osmtalk_verify_signature(PG_FUNCTION_ARGS)
 {
 	const size_t prefix_len = sizeof(OSMTALK_SIGNATURE_PREFIX) - 1;
-	char		expected[OSMTALK_SIGNATURE_LEN + 1];
-	char		given[OSMTALK_SIGNATURE_LEN];
-	text	   *secret;
-	text	   *header;
+	char expected[OSMTALK_SIGNATURE_LEN + 1];
+	char given[OSMTALK_SIGNATURE_LEN];
+	text *secret;
+	text *header;
 
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(2))
 		PG_RETURN_BOOL(false);

@@ -24,7 +24,8 @@ bool
 osmtalk_sockets_set(int fd, int socket, int was, int events)
 {
 	struct epoll_event event = {0};
-	int			op = events == 0 ? EPOLL_CTL_DEL : was == 0 ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
+	int op = events == 0 ? EPOLL_CTL_DEL : was == 0 ? EPOLL_CTL_ADD
+													: EPOLL_CTL_MOD;
 
 	if (events & OSMTALK_SOCKET_READ)
 		event.events |= EPOLLIN;
@@ -45,7 +46,7 @@ int
 osmtalk_sockets_ready(int fd, OsmtalkReady *ready, int max)
 {
 	struct epoll_event events[MAX_READY];
-	int			n = epoll_wait(fd, events, max < MAX_READY ? max : MAX_READY, 0);
+	int n = epoll_wait(fd, events, max < MAX_READY ? max : MAX_READY, 0);
 
 	for (int i = 0; i < n; i++)
 	{
@@ -61,9 +62,9 @@ osmtalk_sockets_ready(int fd, OsmtalkReady *ready, int max)
 
 #else
 
-#include <sys/types.h>
 #include <sys/event.h>
 #include <sys/time.h>
+#include <sys/types.h>
 
 int
 osmtalk_sockets_create(void)
@@ -75,9 +76,9 @@ bool
 osmtalk_sockets_set(int fd, int socket, int was, int events)
 {
 	struct kevent changes[2];
-	int			n = 0;
-	int			added = events & ~was;
-	int			removed = was & ~events;
+	int n = 0;
+	int added = events & ~was;
+	int removed = was & ~events;
 
 	if ((added | removed) & OSMTALK_SOCKET_READ)
 		EV_SET(&changes[n++], socket, EVFILT_READ, (added & OSMTALK_SOCKET_READ) ? EV_ADD : EV_DELETE, 0, 0, NULL);
@@ -91,7 +92,7 @@ osmtalk_sockets_ready(int fd, OsmtalkReady *ready, int max)
 {
 	struct kevent events[MAX_READY];
 	const struct timespec now = {0, 0};
-	int			n = kevent(fd, NULL, 0, events, max < MAX_READY ? max : MAX_READY, &now);
+	int n = kevent(fd, NULL, 0, events, max < MAX_READY ? max : MAX_READY, &now);
 
 	for (int i = 0; i < n; i++)
 	{

@@ -86,7 +86,7 @@ request_shared_memory(void)
 static void
 start_shared_memory(void)
 {
-	bool		found;
+	bool found;
 
 	if (prev_shmem_startup_hook)
 		prev_shmem_startup_hook();
@@ -152,7 +152,7 @@ osmtalk_slot_is_held(OsmtalkSlot *slot)
 void
 osmtalk_wake_launcher(void)
 {
-	Latch	   *latch = osmtalk_shared->launcher_latch;
+	Latch *latch = osmtalk_shared->launcher_latch;
 
 	pg_atomic_write_u32(&osmtalk_shared->launcher_wake, 1);
 	if (latch != NULL)
@@ -226,7 +226,7 @@ static void
 wake_worker(uint32 wake)
 {
 	OsmtalkSlot *slot = osmtalk_find_slot(MyDatabaseId);
-	Latch	   *latch;
+	Latch *latch;
 
 	if (slot == NULL || (latch = slot->latch) == NULL)
 		return;
@@ -238,7 +238,7 @@ wake_worker(uint32 wake)
 static void
 at_transaction_end(XactEvent event, void *arg)
 {
-	uint32		wake = wake_wanted;
+	uint32 wake = wake_wanted;
 
 	/* by XACT_EVENT_COMMIT the transaction is visible to others */
 	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
@@ -333,11 +333,11 @@ slot_state(const OsmtalkSlot *slot)
 Datum
 osmtalk_worker_slot(PG_FUNCTION_ARGS)
 {
-	TupleDesc	tupdesc;
-	Datum		values[9] = {0};
-	bool		nulls[9];
+	TupleDesc tupdesc;
+	Datum values[9] = {0};
+	bool nulls[9];
 	OsmtalkSlot slot;
-	bool		found = false;
+	bool found = false;
 
 	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");

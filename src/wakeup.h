@@ -8,24 +8,24 @@
 #include "postgres.h"
 
 #include "datatype/timestamp.h"
+#include "port/atomics.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
-#include "port/atomics.h"
 
 /* what a commit asks of its database's worker, or of the launcher; bits */
-#define OSMTALK_WAKE_LOOK		0x01	/* the outbox has new rows */
-#define OSMTALK_WAKE_RELOAD		0x02	/* the outbox has rows that are not new: read all of it */
-#define OSMTALK_WAKE_START		0x04	/* the extension was created: a worker is wanted */
-#define OSMTALK_WAKE_LAUNCHER	0x08	/* the databases have changed */
+#define OSMTALK_WAKE_LOOK 0x01	   /* the outbox has new rows */
+#define OSMTALK_WAKE_RELOAD 0x02   /* the outbox has rows that are not new: read all of it */
+#define OSMTALK_WAKE_START 0x04	   /* the extension was created: a worker is wanted */
+#define OSMTALK_WAKE_LAUNCHER 0x08 /* the databases have changed */
 
 typedef enum OsmtalkSlotState
 {
-	OSMTALK_SLOT_WANTED,		/* to be started by the launcher */
-	OSMTALK_SLOT_STARTING,		/* started, not yet at work */
+	OSMTALK_SLOT_WANTED,   /* to be started by the launcher */
+	OSMTALK_SLOT_STARTING, /* started, not yet at work */
 	OSMTALK_SLOT_RUNNING,
-	OSMTALK_SLOT_NO_EXTENSION,	/* looked: the database does not have the extension */
-	OSMTALK_SLOT_STOPPED,		/* the worker ended; the launcher will see to it */
-	OSMTALK_SLOT_NO_PROCESS		/* no background worker is free */
+	OSMTALK_SLOT_NO_EXTENSION, /* looked: the database does not have the extension */
+	OSMTALK_SLOT_STOPPED,	   /* the worker ended; the launcher will see to it */
+	OSMTALK_SLOT_NO_PROCESS	   /* no background worker is free */
 } OsmtalkSlotState;
 
 #define OSMTALK_ERROR_LEN 256
@@ -37,30 +37,30 @@ typedef enum OsmtalkSlotState
  */
 typedef struct OsmtalkSlot
 {
-	Oid			database;		/* InvalidOid: the slot is free */
+	Oid database; /* InvalidOid: the slot is free */
 	OsmtalkSlotState state;
-	pid_t		pid;			/* of the worker, 0 when there is none */
-	Latch	   *latch;
-	pg_atomic_uint32 wake;		/* OSMTALK_WAKE_LOOK, OSMTALK_WAKE_RELOAD */
-	pid_t		holder;			/* the session whose DDL needs the database free of its worker */
+	pid_t pid; /* of the worker, 0 when there is none */
+	Latch *latch;
+	pg_atomic_uint32 wake; /* OSMTALK_WAKE_LOOK, OSMTALK_WAKE_RELOAD */
+	pid_t holder;		   /* the session whose DDL needs the database free of its worker */
 
 	/* the worker's figures since its start */
 	TimestampTz started_at;
-	int			in_flight;
-	int64		pending;
-	int64		delivered;
-	int64		failed;
-	bool		cannot_record;	/* results wait because they cannot be written */
-	TimestampTz last_error_at;	/* 0: none */
-	char		last_error[OSMTALK_ERROR_LEN];
+	int in_flight;
+	int64 pending;
+	int64 delivered;
+	int64 failed;
+	bool cannot_record;		   /* results wait because they cannot be written */
+	TimestampTz last_error_at; /* 0: none */
+	char last_error[OSMTALK_ERROR_LEN];
 } OsmtalkSlot;
 
 typedef struct OsmtalkShared
 {
-	LWLock	   *lock;
-	Latch	   *launcher_latch; /* NULL while there is no launcher */
+	LWLock *lock;
+	Latch *launcher_latch;			/* NULL while there is no launcher */
 	pg_atomic_uint32 launcher_wake; /* nonzero: the databases have changed */
-	int			nslots;
+	int nslots;
 	OsmtalkSlot slots[FLEXIBLE_ARRAY_MEMBER];
 } OsmtalkShared;
 

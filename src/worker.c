@@ -51,7 +51,7 @@ static bool attached = false;
 
 static OsmtalkScheduler *scheduler;
 static WaitEventSet *wait_set;
-static int	sockets_position;
+static int sockets_position;
 
 /* deliveries that are over and to be settled */
 static dlist_head results = DLIST_STATIC_INIT(results);
@@ -60,8 +60,8 @@ static dlist_head results = DLIST_STATIC_INIT(results);
 static bool reload_wanted = true;
 static TimestampTz next_poll = 0;
 static TimestampTz next_overdue_check = 0;
-static TimestampTz turn_after = 0;	/* after a failure, not before */
-static int	failures = 0;		/* of turns, in succession */
+static TimestampTz turn_after = 0; /* after a failure, not before */
+static int failures = 0;		   /* of turns, in succession */
 
 /* since the worker's start */
 static int64 delivered = 0;
@@ -70,8 +70,8 @@ static int64 failed = 0;
 /* endpoints whose last delivery failed, so that the log says so once */
 typedef struct FailingEndpoint
 {
-	OsmtalkEndpoint *endpoint;	/* the key */
-	int64		failures;
+	OsmtalkEndpoint *endpoint; /* the key */
+	int64 failures;
 } FailingEndpoint;
 static HTAB *failing_endpoints;
 
@@ -100,7 +100,7 @@ static void leave_slot(int code, Datum arg);
 static void
 note_crash(int signo)
 {
-	int			fd = open(crash_file, O_CREAT | O_WRONLY, 0600);
+	int fd = open(crash_file, O_CREAT | O_WRONLY, 0600);
 
 	if (fd >= 0)
 		close(fd);
@@ -123,7 +123,7 @@ watch_for_crashes(Oid database)
 void
 osmtalk_worker_main(Datum arg)
 {
-	Oid			database = DatumGetObjectId(arg);
+	Oid database = DatumGetObjectId(arg);
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
@@ -136,7 +136,7 @@ osmtalk_worker_main(Datum arg)
 	if (slot == NULL || slot->pid != 0)
 	{
 		LWLockRelease(osmtalk_shared->lock);
-		proc_exit(0);			/* somebody else is there already */
+		proc_exit(0); /* somebody else is there already */
 	}
 	slot->pid = MyProcPid;
 	slot->latch = &MyProc->procLatch;
@@ -167,7 +167,7 @@ pin_settings(void)
 	{
 		const char *name;
 		const char *value;
-	}			pinned[] = {
+	} pinned[] = {
 		{"search_path", "pg_catalog"},
 		{"statement_timeout", "0"},
 		{"idle_in_transaction_session_timeout", "0"},
@@ -204,16 +204,15 @@ set_slot_state(OsmtalkSlotState state)
 static void
 start_up(Oid database)
 {
-	bool		crashed = access(crash_file, F_OK) == 0;
-	bool		owned_by_other;
+	bool crashed = access(crash_file, F_OK) == 0;
+	bool owned_by_other;
 
 	while (!osmtalk_outbox_attach(crashed, &owned_by_other))
 	{
 		if (!owned_by_other)
 		{
 			/* an extension created since has left a note here: then look again */
-			set_slot_state(pg_atomic_exchange_u32(&slot->wake, 0) != 0 ?
-						   OSMTALK_SLOT_WANTED : OSMTALK_SLOT_NO_EXTENSION);
+			set_slot_state(pg_atomic_exchange_u32(&slot->wake, 0) != 0 ? OSMTALK_SLOT_WANTED : OSMTALK_SLOT_NO_EXTENSION);
 			proc_exit(0);
 		}
 		/* the owner before this one is on its way out */
@@ -225,7 +224,7 @@ start_up(Oid database)
 	attached = true;
 
 	failing_endpoints = hash_create("osmtalk failing endpoints", 64,
-									&(HASHCTL) {.keysize = sizeof(OsmtalkEndpoint *), .entrysize = sizeof(FailingEndpoint)},
+									&(HASHCTL){.keysize = sizeof(OsmtalkEndpoint *), .entrysize = sizeof(FailingEndpoint)},
 									HASH_ELEM | HASH_BLOBS);
 	scheduler = osmtalk_scheduler_create();
 	if (scheduler == NULL)
@@ -258,7 +257,7 @@ loop(void)
 
 	for (;;)
 	{
-		bool		progress = false;
+		bool progress = false;
 
 		CHECK_FOR_INTERRUPTS();
 		if (ConfigReloadPending)
@@ -267,6 +266,8 @@ loop(void)
 			ProcessConfigFile(PGC_SIGHUP);
 			osmtalk_scheduler_set_limits(scheduler, osmtalk_max_in_flight, osmtalk_max_in_flight_per_endpoint);
 			osmtalk_http_reload();
+			/* they were worked out from the old intervals */
+			next_poll = next_overdue_check = 0;
 		}
 
 		MemoryContextSwitchTo(turn_context);
@@ -291,8 +292,8 @@ take_turn(void)
 {
 	OsmtalkTurn turn = {0};
 	TimestampTz now = GetCurrentTimestamp();
-	uint32		wake = pg_atomic_exchange_u32(&slot->wake, 0);
-	bool		poll = now >= next_poll;
+	uint32 wake = pg_atomic_exchange_u32(&slot->wake, 0);
+	bool poll = now >= next_poll;
 
 	if (wake & OSMTALK_WAKE_RELOAD)
 		reload_wanted = true;
@@ -346,7 +347,7 @@ note_error(const char *error)
 static ErrorData *
 take_error(MemoryContext context)
 {
-	ErrorData  *error;
+	ErrorData *error;
 
 	MemoryContextSwitchTo(context);
 	error = CopyErrorData();
@@ -366,8 +367,8 @@ take_error(MemoryContext context)
 static void
 recover_from_error(OsmtalkTurn *turn)
 {
-	ErrorData  *error = take_error(CurrentMemoryContext);
-	int			pause;
+	ErrorData *error = take_error(CurrentMemoryContext);
+	int pause;
 
 	osmtalk_outbox_turn_failed(turn, scheduler);
 	reload_wanted = true;
@@ -406,7 +407,7 @@ expire_calls(void)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error = take_error(CurrentMemoryContext);
+		ErrorData *error = take_error(CurrentMemoryContext);
 
 		ereport(LOG,
 				errcode(error->sqlerrcode),
@@ -435,7 +436,7 @@ static void
 report_result(const OsmtalkDelivery *d, OsmtalkEndpoint *endpoint)
 {
 	FailingEndpoint *failing;
-	bool		found;
+	bool found;
 
 	if (d->error[0] == '\0')
 	{
@@ -469,7 +470,7 @@ collect_results(void)
 
 	while ((d = osmtalk_http_finished()) != NULL)
 	{
-		bool		ok = d->error[0] == '\0';
+		bool ok = d->error[0] == '\0';
 
 		if (ok)
 			delivered++;
@@ -477,8 +478,8 @@ collect_results(void)
 			failed++;
 		report_result(d, d->ticket->endpoint);
 		osmtalk_scheduler_done(scheduler, d->ticket,
-							   d->answered ? OSMTALK_ANSWERED :
-							   d->refusal || d->url == NULL ? OSMTALK_NOT_SENT : OSMTALK_NO_ANSWER);
+							   d->answered ? OSMTALK_ANSWERED : d->refusal || d->url == NULL ? OSMTALK_NOT_SENT
+																							 : OSMTALK_NO_ANSWER);
 		d->ticket = NULL;
 		dlist_push_tail(&results, &d->node);
 	}
@@ -509,11 +510,11 @@ static void
 wait_for_something(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	WaitEvent	events[3];
-	long		timeout;
-	long		for_http = osmtalk_http_timeout();
-	int64		due_at;
-	int			n;
+	WaitEvent events[3];
+	long timeout;
+	long for_http = osmtalk_http_timeout();
+	int64 due_at;
+	int n;
 
 	if (turn_after > now)
 		timeout = until(now, turn_after);
@@ -545,7 +546,7 @@ leave(int code, Datum arg)
 {
 	if (!attached)
 		return;
-	attached = false;			/* should this fail, it is not tried again */
+	attached = false; /* should this fail, it is not tried again */
 	AbortOutOfAnyTransaction();
 	osmtalk_http_work();
 	collect_results();
