@@ -2,8 +2,8 @@
  * outbox.h
  *		The worker's side of the outbox: find, claim, settle.
  *
- * All of the worker's SQL.  Knows no libcurl.  Functions throw; the caller
- * aborts the transaction then, and nothing has been claimed or settled.
+ * Knows no libcurl.  Functions throw; the caller aborts the transaction then,
+ * and nothing has been claimed or settled.
  */
 #ifndef OSMTALK_OUTBOX_H
 #define OSMTALK_OUTBOX_H
@@ -34,31 +34,11 @@ typedef struct OsmtalkTurn
 	int ntickets;
 } OsmtalkTurn;
 
-/*
- * Makes this process the owner of the database's outbox, and its claims of an
- * earlier worker waiting again; crashed: that worker died of its own.  False
- * if the database does not have the extension, or (*owned_by_other) if
- * another process owns the outbox.
- */
-extern bool osmtalk_outbox_attach(bool crashed, bool *owned_by_other);
-
-/* Whether the extension this process attached to is still there; in its own transaction. */
-extern bool osmtalk_outbox_exists(void);
-
 /* Settles, looks, claims, and commits durably. */
 extern void osmtalk_outbox_turn(OsmtalkTurn *turn, OsmtalkScheduler *scheduler);
 
 /* To be called, once the transaction is aborted, when a turn has thrown. */
 extern void osmtalk_outbox_turn_failed(OsmtalkTurn *turn, OsmtalkScheduler *scheduler);
-
-/*
- * Before the process ends: settles, and makes what is in flight wait again.
- * Waits for no lock and no standby; false if it could not be done.
- */
-extern bool osmtalk_outbox_leave(dlist_head *settle);
-
-/* Decides calls whose time is up; false if there may be more. */
-extern bool osmtalk_outbox_expire_calls(void);
 
 extern void osmtalk_delivery_free(OsmtalkDelivery *d);
 

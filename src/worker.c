@@ -35,6 +35,7 @@
 
 #include "http.h"
 #include "outbox.h"
+#include "ownership.h"
 #include "settings.h"
 #include "wakeup.h"
 

@@ -1,0 +1,143 @@
+/*
+ * settle.c
+ *		Records what came of deliveries: attempt rows in, outbox rows out.
+ *
+ * One statement each for a whole batch.  Knows nothing of how results came.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "mb/pg_wchar.h"
+#include "settle.h"
+#include "statements.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/timestamp.h"
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
+static OsmtalkStatement record_attempts = {
+	"osmtalk: record results",
+	"INSERT INTO osmtalk.delivery_attempts"
+	" (event_id, attempt, url, started_at, duration_ms, http_status, error, response_body)"
+	" SELECT * FROM ROWS FROM ("
+	"	pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4),"
+	"	pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7), pg_catalog.unnest($8))"
+	/* only after somebody wrote to these tables by hand; it must not stop the others */
+	" ON CONFLICT DO NOTHING",
+	8,
+	{TEXTARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID,
+	 FLOAT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID}};
+
+static OsmtalkStatement remove_rows = {
+	"osmtalk: record results",
+	"DELETE FROM osmtalk.outbox o WHERE o.id OPERATOR(pg_catalog.=) ANY ($1)",
+	1,
+	{INT8ARRAYOID}};
+
+/*
+ * What a receiver answered, as text that the database can hold: bytes that
+ * are no UTF-8, and NULs, become question marks; a character cut off at the
+ * end is dropped.
+ */
+static text *
+sanitize(const char *bytes, size_t len)
+{
+	text *result = palloc(VARHDRSZ + len);
+	char *to = VARDATA(result);
+
+	for (size_t i = 0; i < len;)
+	{
+		const unsigned char *c = (const unsigned char *) bytes + i;
+		int n = pg_utf_mblen(c);
+
+		if (i + n > len && len == OSMTALK_RESPONSE_LEN)
+			break;
+		if (*c == '\0' || i + n > len || !pg_utf8_islegal(c, n))
+		{
+			*to++ = '?';
+			i++;
+			continue;
+		}
+		memcpy(to, c, n);
+		to += n;
+		i += n;
+	}
+	SET_VARSIZE(result, to - (char *) result);
+	return result;
+}
+
+/* The columns of delivery_attempts, an array each. */
+typedef struct Columns
+{
+	int n;
+	Datum *values[8];
+	bool *nulls[8];
+} Columns;
+
+static void
+set_column(Columns *columns, int number, int row, Datum value, bool isnull)
+{
+	columns->values[number][row] = value;
+	columns->nulls[number][row] = isnull;
+}
+
+void
+osmtalk_settle(dlist_head *deliveries)
+{
+	Columns columns = {0};
+	Datum arrays[8];
+	int64 *ids;
+	int row = 0;
+	dlist_iter iter;
+	Datum values[1];
+
+	dlist_foreach(iter, deliveries)
+		columns.n++;
+	if (columns.n == 0)
+		return;
+	ids = palloc(columns.n * sizeof(int64));
+	for (int i = 0; i < 8; i++)
+	{
+		columns.values[i] = palloc(columns.n * sizeof(Datum));
+		columns.nulls[i] = palloc(columns.n * sizeof(bool));
+	}
+
+	dlist_foreach(iter, deliveries)
+	{
+		OsmtalkDelivery *d = dlist_container(OsmtalkDelivery, node, iter.cur);
+
+		ids[row] = d->outbox_id;
+		set_column(&columns, 0, row, CStringGetTextDatum(d->event_id), false);
+		set_column(&columns, 1, row, Int32GetDatum(d->attempt), false);
+		set_column(&columns, 2, row, d->url ? CStringGetTextDatum(d->url) : (Datum) 0, d->url == NULL);
+		set_column(&columns, 3, row, TimestampTzGetDatum(d->started_at), false);
+		set_column(&columns, 4, row, Float8GetDatum(d->duration_ms), false);
+		set_column(&columns, 5, row, Int32GetDatum(d->http_status), d->http_status == 0);
+		set_column(&columns, 6, row,
+				   d->error[0] ? PointerGetDatum(sanitize(d->error, strlen(d->error))) : (Datum) 0,
+				   d->error[0] == '\0');
+		set_column(&columns, 7, row,
+				   d->response_len ? PointerGetDatum(sanitize(d->response, d->response_len)) : (Datum) 0,
+				   d->response_len == 0);
+		row++;
+	}
+
+	for (int i = 0; i < 8; i++)
+	{
+		Oid type = get_element_type(record_attempts.argtypes[i]);
+		int16 len;
+		bool byval;
+		char align;
+		int dims[1] = {columns.n};
+		int lbs[1] = {1};
+
+		get_typlenbyvalalign(type, &len, &byval, &align);
+		arrays[i] = PointerGetDatum(construct_md_array(columns.values[i], columns.nulls[i], 1, dims, lbs,
+													   type, len, byval, align));
+	}
+	osmtalk_execute(&record_attempts, arrays);
+	values[0] = PointerGetDatum(osmtalk_int8_array(ids, columns.n));
+	osmtalk_execute(&remove_rows, values);
+}

@@ -1,0 +1,131 @@
+/*
+ * statements.c
+ *		The worker's short transactions and their prepared statements.
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "replication/syncrep.h"
+#include "statements.h"
+#include "tcop/tcopprot.h"
+#include "utils/backend_status.h"
+#include "utils/guc.h"
+#include "utils/snapmgr.h"
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
+/*
+ * The claim must be durable before anything is sent: on the standby, too,
+ * where there is a synchronous one.  What the configuration asks for beyond
+ * that stands.
+ */
+void
+osmtalk_make_durable(void)
+{
+	bool standby = SyncRepStandbyNames != NULL && SyncRepStandbyNames[0] != '\0';
+	int least = standby ? SYNCHRONOUS_COMMIT_REMOTE_FLUSH : SYNCHRONOUS_COMMIT_LOCAL_FLUSH;
+
+	if (synchronous_commit < least)
+		(void) set_config_option("synchronous_commit", standby ? "on" : "local",
+								 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+}
+
+void
+osmtalk_begin(void)
+{
+	pqsignal(SIGINT, StatementCancelHandler); /* see osmtalk_commit() */
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	SPI_connect();
+	PushActiveSnapshot(GetTransactionSnapshot());
+}
+
+/*
+ * A cancel or a termination would end the wait for a synchronous standby with
+ * a mere warning, and a claim would look durable that is not: the one is
+ * ignored meanwhile, the other ends the process here.
+ */
+void
+osmtalk_commit(void)
+{
+	SPI_finish();
+	PopActiveSnapshot();
+	CHECK_FOR_INTERRUPTS();
+	pqsignal(SIGINT, SIG_IGN);
+	CommitTransactionCommand();
+	pqsignal(SIGINT, StatementCancelHandler);
+	CHECK_FOR_INTERRUPTS();
+	pgstat_report_stat(false);
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+SPIPlanPtr
+osmtalk_plan(OsmtalkStatement *s)
+{
+	pgstat_report_activity(STATE_RUNNING, s->what);
+	if (s->plan == NULL)
+	{
+		SPIPlanPtr plan = SPI_prepare(s->sql, s->nargs, s->argtypes);
+
+		if (plan == NULL)
+			elog(ERROR, "could not prepare \"%s\": %s", s->what, SPI_result_code_string(SPI_result));
+		SPI_keepplan(plan);
+		s->plan = plan;
+	}
+	return s->plan;
+}
+
+void
+osmtalk_execute(OsmtalkStatement *s, Datum *values)
+{
+	int rc = SPI_execute_plan(osmtalk_plan(s), values, NULL, false, 0);
+
+	if (rc < 0)
+		elog(ERROR, "could not execute \"%s\": %s", s->what, SPI_result_code_string(rc));
+}
+
+Datum
+osmtalk_column(HeapTuple tuple, int number, bool *isnull)
+{
+	return SPI_getbinval(tuple, SPI_tuptable->tupdesc, number, isnull);
+}
+
+/* A text column, copied; NULL for a null. */
+char *
+osmtalk_text_column(HeapTuple tuple, int number, MemoryContext context, size_t *len)
+{
+	bool isnull;
+	Datum value = osmtalk_column(tuple, number, &isnull);
+	struct varlena *detoasted;
+	char *copy;
+	size_t n;
+
+	if (isnull)
+		return NULL;
+	detoasted = PG_DETOAST_DATUM_PACKED(value);
+	n = VARSIZE_ANY_EXHDR(detoasted);
+	copy = MemoryContextAlloc(context, n + 1);
+	memcpy(copy, VARDATA_ANY(detoasted), n);
+	copy[n] = '\0';
+	if (len != NULL)
+		*len = n;
+	if ((Pointer) detoasted != DatumGetPointer(value))
+		pfree(detoasted);
+	return copy;
+}
+
+ArrayType *
+osmtalk_int8_array(const int64 *elements, int n)
+{
+	Datum *values = palloc(n * sizeof(Datum));
+
+	for (int i = 0; i < n; i++)
+		values[i] = Int64GetDatum(elements[i]);
+	return construct_array(values, n, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE);
+}

@@ -1,0 +1,43 @@
+/*
+ * statements.h
+ *		The worker's short transactions and their prepared statements.
+ *
+ * Knows what a transaction of the worker needs around its statements, not
+ * what they are about.  All functions throw.
+ */
+#ifndef OSMTALK_STATEMENTS_H
+#define OSMTALK_STATEMENTS_H
+
+#include "postgres.h"
+
+#include "executor/spi.h"
+#include "utils/array.h"
+
+/* SQL that is prepared when it is first used, and kept */
+typedef struct OsmtalkStatement
+{
+	const char *what; /* shown in pg_stat_activity */
+	const char *sql;
+	int nargs;
+	Oid argtypes[8];
+	SPIPlanPtr plan;
+} OsmtalkStatement;
+
+/* A transaction with a snapshot, connected to SPI; and its end. */
+extern void osmtalk_begin(void);
+extern void osmtalk_commit(void);
+
+/* Makes the current transaction's commit wait for the disk, and for a synchronous standby. */
+extern void osmtalk_make_durable(void);
+
+/* The result is in SPI_processed and SPI_tuptable. */
+extern void osmtalk_execute(OsmtalkStatement *statement, Datum *values);
+extern SPIPlanPtr osmtalk_plan(OsmtalkStatement *statement);
+
+/* Columns of SPI_tuptable, from 1; text as a copy in that context, NULL for a null. */
+extern Datum osmtalk_column(HeapTuple tuple, int number, bool *isnull);
+extern char *osmtalk_text_column(HeapTuple tuple, int number, MemoryContext context, size_t *len);
+
+extern ArrayType *osmtalk_int8_array(const int64 *elements, int n);
+
+#endif
