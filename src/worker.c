@@ -54,6 +54,9 @@ static OsmtalkScheduler *scheduler;
 static WaitEventSet *wait_set;
 static int sockets_position;
 
+/* reset on each turn of the loop */
+static MemoryContext turn_context;
+
 /* deliveries that are over and to be settled */
 static dlist_head results = DLIST_STATIC_INIT(results);
 
@@ -254,8 +257,7 @@ start_up(Oid database)
 static void
 loop(void)
 {
-	MemoryContext turn_context = AllocSetContextCreate(TopMemoryContext, "osmtalk turn", ALLOCSET_DEFAULT_SIZES);
-
+	turn_context = AllocSetContextCreate(TopMemoryContext, "osmtalk turn", ALLOCSET_DEFAULT_SIZES);
 	for (;;)
 	{
 		bool progress = false;
@@ -346,16 +348,16 @@ note_error(const char *error)
 
 /* Ends the current error and transaction; returns a copy of the error. */
 static ErrorData *
-take_error(MemoryContext context)
+take_error(void)
 {
 	ErrorData *error;
 
-	MemoryContextSwitchTo(context);
+	MemoryContextSwitchTo(turn_context);
 	error = CopyErrorData();
 	HOLD_INTERRUPTS();
 	AbortOutOfAnyTransaction();
 	FlushErrorState();
-	MemoryContextSwitchTo(context);
+	MemoryContextSwitchTo(turn_context);
 	RESUME_INTERRUPTS();
 	pgstat_report_activity(STATE_IDLE, NULL);
 	return error;
@@ -368,7 +370,7 @@ take_error(MemoryContext context)
 static void
 recover_from_error(OsmtalkTurn *turn)
 {
-	ErrorData *error = take_error(CurrentMemoryContext);
+	ErrorData *error = take_error();
 	int pause;
 
 	osmtalk_outbox_turn_failed(turn, scheduler);
@@ -408,7 +410,7 @@ expire_calls(void)
 	}
 	PG_CATCH();
 	{
-		ErrorData *error = take_error(CurrentMemoryContext);
+		ErrorData *error = take_error();
 
 		ereport(LOG,
 				errcode(error->sqlerrcode),

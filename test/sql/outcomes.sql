@@ -404,7 +404,8 @@ SELECT osmtalk.normalize_phone('+0');
 -- ---------------------------------------------------------------------------
 SELECT prefix, replace(osmtalk.new_id(prefix), prefix, '') ~ '^_[0-9a-v]{27}$' AS shape,
 	   starts_with(osmtalk.new_id(prefix), prefix || '_') AS prefixed
-  FROM (VALUES ('call'), ('ld'), ('cmp'), ('agent'), ('evt'), (''), ('ü€😀')) p (prefix);
+  FROM (VALUES ('call'), ('ld'), ('cmp'), ('agent'), ('evt'), ('')) p (prefix);
+SELECT osmtalk.new_id('ü€😀') ~ '^ü€😀_[0-9a-v]{27}$' AS "non-ASCII prefix";
 SELECT osmtalk.new_id(NULL) AS "null";
 SELECT length(osmtalk.new_id(repeat('x', 100000)));
 
