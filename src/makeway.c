@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/xact.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
 #include "commands/dbcommands.h"
@@ -69,19 +70,28 @@ may_copy(Oid database)
 	return superuser() || (may_create && (is_template || owns_database(database)));
 }
 
-/* The database that the command needs free of connections, or InvalidOid. */
+/*
+ * The database that the command needs free of connections; InvalidOid if
+ * there is none, or if the command will fail anyway: the requests that a
+ * worker leaves behind are made again, so it does not leave for nothing.
+ */
 static Oid
-database_to_free(Node *command)
+database_to_free(Node *command, ProcessUtilityContext context)
 {
 	const char *name = NULL;
-	bool copies = false;
+	const char *new_name = NULL;
+	bool own_transaction = true; /* the command cannot run inside a transaction block */
 	ListCell *lc;
 	Oid database;
 
 	if (IsA(command, DropdbStmt))
 		name = ((DropdbStmt *) command)->dbname;
 	else if (IsA(command, RenameStmt) && ((RenameStmt *) command)->renameType == OBJECT_DATABASE)
+	{
 		name = ((RenameStmt *) command)->subname;
+		new_name = ((RenameStmt *) command)->newname;
+		own_transaction = false;
+	}
 	else if (IsA(command, AlterDatabaseStmt))
 	{
 		foreach(lc, ((AlterDatabaseStmt *) command)->options)
@@ -90,19 +100,20 @@ database_to_free(Node *command)
 	}
 	else if (IsA(command, CreatedbStmt))
 	{
+		new_name = ((CreatedbStmt *) command)->dbname;
 		foreach(lc, ((CreatedbStmt *) command)->options)
 			if (strcmp(((DefElem *) lfirst(lc))->defname, "template") == 0 &&
 				((DefElem *) lfirst(lc))->arg != NULL)
-			{
 				name = defGetString(lfirst(lc));
-				copies = true;
-			}
 	}
-	if (name == NULL)
-		return InvalidOid;
 
+	if (name == NULL ||
+		(own_transaction && (context != PROCESS_UTILITY_TOPLEVEL || IsTransactionBlock())) ||
+		(new_name != NULL && OidIsValid(get_database_oid(new_name, true))))
+		return InvalidOid;
 	database = get_database_oid(name, true);
-	if (!OidIsValid(database) || !(copies ? may_copy(database) : owns_database(database)))
+	if (!OidIsValid(database) || database == MyDatabaseId ||
+		!(IsA(command, CreatedbStmt) ? may_copy(database) : owns_database(database)))
 		return InvalidOid;
 	return database;
 }
@@ -121,7 +132,7 @@ utility_hook(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 		case T_RenameStmt:
 		case T_AlterDatabaseStmt:
 		case T_CreatedbStmt:
-			database = database_to_free(command);
+			database = database_to_free(command, context);
 			if (IsA(command, CreatedbStmt) || IsA(command, DropdbStmt))
 				osmtalk_wake_at_commit(OSMTALK_WAKE_LAUNCHER);
 			if (OidIsValid(database))
