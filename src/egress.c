@@ -202,6 +202,12 @@ osmtalk_networks_parse(const char *list, const char **bad, size_t *bad_len)
 	return result;
 }
 
+size_t
+osmtalk_networks_size(const OsmtalkNetworks *networks)
+{
+	return sizeof(*networks) + networks->count * sizeof(networks->networks[0]);
+}
+
 bool
 osmtalk_networks_contain(const OsmtalkNetworks *networks, const struct sockaddr *addr)
 {

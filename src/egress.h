@@ -11,9 +11,9 @@
 #include <stddef.h>
 #include <sys/socket.h>
 
-/* exported from the preloaded library to the worker's; c.h knows a better one */
+/* exported from the preloaded library to the worker's */
 #ifndef PGDLLEXPORT
-#define PGDLLEXPORT
+#define PGDLLEXPORT __attribute__((visibility("default")))
 #endif
 
 /* a list of networks, one malloc'ed block */
@@ -33,6 +33,9 @@ typedef enum OsmtalkEgress
  * address or network, and with *bad NULL if memory ran out.
  */
 extern PGDLLEXPORT OsmtalkNetworks *osmtalk_networks_parse(const char *list, const char **bad, size_t *bad_len);
+
+/* The bytes it takes: it may be copied. */
+extern PGDLLEXPORT size_t osmtalk_networks_size(const OsmtalkNetworks *networks);
 
 /* Whether the address (AF_INET or AF_INET6) lies in one of the networks. */
 extern PGDLLEXPORT bool osmtalk_networks_contain(const OsmtalkNetworks *networks, const struct sockaddr *addr);

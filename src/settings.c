@@ -32,8 +32,8 @@ const OsmtalkNetworks *osmtalk_trusted_networks = NULL;
 static char *trusted_networks_string = NULL;
 
 /*
- * The parsed list travels as the setting's "extra", which guc.c frees with
- * free() before PostgreSQL 16 and with guc_free() (the same thing) since.
+ * The parsed list travels as the setting's "extra", which guc.c frees: with
+ * free() before PostgreSQL 16, with guc_free() since.
  */
 static bool
 check_trusted_networks(char **newval, void **extra, GucSource source)
@@ -51,8 +51,15 @@ check_trusted_networks(char **newval, void **extra, GucSource source)
 			GUC_check_errcode(ERRCODE_OUT_OF_MEMORY);
 		return false;
 	}
+#if PG_VERSION_NUM >= 160000
+	*extra = guc_malloc(LOG, osmtalk_networks_size(networks));
+	if (*extra != NULL)
+		memcpy(*extra, networks, osmtalk_networks_size(networks));
+	free(networks);
+#else
 	*extra = networks;
-	return true;
+#endif
+	return *extra != NULL;
 }
 
 static void
