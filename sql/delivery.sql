@@ -56,7 +56,7 @@ COMMENT ON FUNCTION osmtalk.record_event(text, text, text, text, text, text) IS
 'Internal: writes the event, and its outbox row if there is a URL to send it to; returns the event''s id. The body''s timestamp is now()';
 
 CREATE FUNCTION osmtalk.send_test_event(org_id text, campaign_id text DEFAULT NULL) RETURNS text
-LANGUAGE plpgsql VOLATILE
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -84,7 +84,7 @@ COMMENT ON FUNCTION osmtalk.send_test_event(text, text) IS
 'Enqueues a webhook.test to the URL, and with the secret, of the campaign or the organisation; returns the event''s id. Unknown organisation or campaign: 22023';
 
 CREATE FUNCTION osmtalk.redeliver(event_id text) RETURNS void
-LANGUAGE plpgsql VOLATILE
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -112,7 +112,7 @@ COMMENT ON FUNCTION osmtalk.redeliver(text) IS
  * Takes over, or drops, what another database enqueued and left undecided.
  */
 CREATE FUNCTION osmtalk.adopt(discard boolean DEFAULT false) RETURNS bigint
-LANGUAGE plpgsql VOLATILE
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -156,7 +156,7 @@ COMMENT ON FUNCTION osmtalk.adopt(boolean) IS
 'Takes over the outbox rows and undecided calls that carry another database''s origin (a restored dump, a TEMPLATE copy, an upgraded cluster), so that they are sent and timed out here; with discard, drops them: never sent, never timed out. Returns how many';
 
 CREATE FUNCTION osmtalk.wait_until_drained(timeout interval DEFAULT '30 s') RETURNS boolean
-LANGUAGE plpgsql VOLATILE
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE

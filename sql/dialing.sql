@@ -14,7 +14,7 @@ CREATE VIEW osmtalk.stale_calls AS
 COMMENT ON VIEW osmtalk.stale_calls IS 'Calls placed and not ended for over an hour';
 
 CREATE FUNCTION osmtalk.place_call(lead_id text) RETURNS osmtalk.calls
-LANGUAGE plpgsql VOLATILE
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -39,7 +39,7 @@ COMMENT ON FUNCTION osmtalk.place_call(text) IS
 'Creates the lead''s call row, DNC check included, and returns it; the caller dials unless its status is dnc_blocked. 55000 unless the lead is pending, P0002 if there is none';
 
 CREATE FUNCTION osmtalk.place_next_call(campaign_id text) RETURNS osmtalk.calls
-LANGUAGE plpgsql VOLATILE
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -61,7 +61,7 @@ COMMENT ON FUNCTION osmtalk.place_next_call(text) IS
 'place_call() for one due lead of the campaign; many dialers may call it at once, each gets another lead. Null when none is due';
 
 CREATE FUNCTION osmtalk.requeue_lead(lead_id text, at timestamptz DEFAULT now()) RETURNS void
-LANGUAGE plpgsql VOLATILE
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE

@@ -8,12 +8,16 @@
  * owner's rights.  Do not grant INSERT (placed_at) to applications: a row
  * that arrives with it is taken for history.
  *
- * Functions that only compute stay executable by everybody with USAGE on the
- * schema; those that read or change data are the owner's to grant.
+ * Functions that only compute, or tell of the server and not of its users,
+ * stay executable by everybody with USAGE on the schema.  Those that read or
+ * change data run with the owner's rights: EXECUTE on one is all that a role
+ * needs to use it, and the owner's to grant.
  */
 REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA osmtalk FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
 	osmtalk.new_id(text),
+	osmtalk.current_origin(),
+	osmtalk.worker_slot(),
 	osmtalk.signature(text, text),
 	osmtalk.verify_signature(text, text, text),
 	osmtalk.iso_time(timestamptz),

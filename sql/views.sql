@@ -22,7 +22,7 @@ COMMENT ON VIEW osmtalk.campaign_report IS
 
 CREATE VIEW osmtalk.deliveries AS
 	SELECT e.id AS event_id, e.type, e.org_id, e.campaign_id, e.lead_id, e.call_id,
-		   COALESCE(last.url, t.url) AS url,
+		   COALESCE(last.url, NULLIF(c.webhook_url, ''), NULLIF(s.default_webhook_url, '')) AS url,
 		   CASE
 			WHEN o.claimed_at IS NOT NULL THEN 'in_flight'
 			WHEN o.id IS NOT NULL THEN 'pending'
@@ -53,7 +53,10 @@ CREATE VIEW osmtalk.deliveries AS
 			   min(d.started_at + d.duration_ms * interval '1 millisecond')
 				FILTER (WHERE d.http_status BETWEEN 200 AND 299) AS delivered_at
 		  FROM osmtalk.delivery_attempts d WHERE d.event_id = e.id) a ON true
-	  LEFT JOIN LATERAL osmtalk.delivery_target(e.type, e.org_id, e.campaign_id) t ON true;
+	  -- as delivery_target() does; a function here would run with the rights of
+	  -- whoever reads the view, who need not be able to read the secrets beside
+	  LEFT JOIN osmtalk.campaigns c ON c.id = e.campaign_id AND e.type <> 'call.analysis_completed'
+	  LEFT JOIN osmtalk.org_settings s ON s.org_id = e.org_id;
 COMMENT ON VIEW osmtalk.deliveries IS
 'One row per event and what became of it: pending, in_flight, delivered, failed or skipped; the outbox decides first, then the last attempt';
 COMMENT ON COLUMN osmtalk.deliveries.url IS 'The last attempted, else where it would go now';
@@ -63,16 +66,13 @@ COMMENT ON COLUMN osmtalk.deliveries.delivered_at IS 'The first 2xx';
 /*
  * Rows that carry another database's origin: neither sent nor timed out.
  */
-CREATE FUNCTION osmtalk.count_not_adopted(OUT events bigint, OUT calls bigint)
-LANGUAGE sql STABLE
-BEGIN ATOMIC
-	SELECT (SELECT count(*) FROM osmtalk.outbox o WHERE o.origin <> osmtalk.current_origin()),
+CREATE VIEW osmtalk.not_adopted AS
+	SELECT (SELECT count(*) FROM osmtalk.outbox o WHERE o.origin <> i.origin) AS events,
 		   (SELECT count(*) FROM osmtalk.calls c
 			 WHERE (c.status IN ('queued', 'in_progress') OR c.awaiting_since IS NOT NULL)
-			   AND c.origin IS DISTINCT FROM osmtalk.current_origin()
-			   AND c.origin IS DISTINCT FROM 'discarded');
-END;
-COMMENT ON FUNCTION osmtalk.count_not_adopted() IS
+			   AND c.origin IS DISTINCT FROM i.origin AND c.origin IS DISTINCT FROM 'discarded') AS calls
+	  FROM (SELECT osmtalk.current_origin() AS origin OFFSET 0) i;
+COMMENT ON VIEW osmtalk.not_adopted IS
 'How many outbox rows and undecided calls wait for adopt(): another database enqueued or placed them';
 
 CREATE VIEW osmtalk.worker_status AS
@@ -84,7 +84,7 @@ CREATE VIEW osmtalk.worker_status AS
 			format('%s events and %s undecided calls of another database are neither sent nor timed out until osmtalk.adopt() takes them over; new events are sent.',
 				   n.events, n.calls)
 		   END AS detail
-	  FROM osmtalk.worker_slot() w, osmtalk.count_not_adopted() n;
+	  FROM osmtalk.worker_slot() w, osmtalk.not_adopted n;
 COMMENT ON VIEW osmtalk.worker_status IS
 'This database''s worker: its process and counters since its start; a null pid and the reason in state when there is none';
 COMMENT ON COLUMN osmtalk.worker_status.state IS

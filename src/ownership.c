@@ -71,7 +71,7 @@ static OsmtalkStatement set_aside = {
 
 static OsmtalkStatement not_adopted = {
 	"osmtalk: count events of another database",
-	"SELECT n.events, n.calls FROM osmtalk.count_not_adopted() n",
+	"SELECT n.events, n.calls FROM osmtalk.not_adopted n",
 	0};
 
 static OsmtalkStatement expire_calls = {

@@ -29,6 +29,7 @@ $$;
 CREATE PROCEDURE transactions.finish(i int) LANGUAGE sql AS $$
 	UPDATE osmtalk.calls SET ended_at = '2026-05-06 11:00:00Z', sip_status_code = 486 WHERE id = 'call_tx' || i
 $$;
+CREATE FUNCTION transactions.number(id text) RETURNS int LANGUAGE sql IMMUTABLE RETURN substring(id, '_tx([0-9]+)$')::int;
 \set finish 'CALL transactions.finish'
 
 -- commit
@@ -157,18 +158,18 @@ SELECT call_id, events FROM transactions.events(24, 25, 26);
 
 -- many rows in one statement
 BEGIN;
-UPDATE osmtalk.calls SET ended_at = now(), sip_status_code = 486 WHERE substr(id, 8)::int BETWEEN 30 AND 59 AND id LIKE 'call_tx__';
+UPDATE osmtalk.calls SET ended_at = now(), sip_status_code = 486 WHERE transactions.number(id) BETWEEN 30 AND 59;
 SELECT count(*) AS events, count(DISTINCT e.call_id) AS calls, count(DISTINCT e.id) AS ids, count(o.event_id) AS enqueued
-  FROM osmtalk.events e LEFT JOIN osmtalk.outbox o ON o.event_id = e.id WHERE e.call_id BETWEEN 'call_tx30' AND 'call_tx59';
+  FROM osmtalk.events e LEFT JOIN osmtalk.outbox o ON o.event_id = e.id WHERE transactions.number(e.call_id) BETWEEN 30 AND 59;
 COMMIT;
 -- again, in part
-UPDATE osmtalk.calls SET ended_at = now(), error = 'x' WHERE substr(id, 8)::int BETWEEN 50 AND 69 AND id LIKE 'call_tx__';
+UPDATE osmtalk.calls SET ended_at = now(), error = 'x' WHERE transactions.number(id) BETWEEN 50 AND 69;
 SELECT body::jsonb #>> '{lead,status}' AS status, count(*), count(DISTINCT call_id) AS calls
-  FROM osmtalk.events WHERE call_id BETWEEN 'call_tx30' AND 'call_tx69' GROUP BY 1 ORDER BY 1;
+  FROM osmtalk.events WHERE transactions.number(call_id) BETWEEN 30 AND 69 GROUP BY 1 ORDER BY 1;
 -- a statement that fails on its last row leaves nothing of the others
 UPDATE osmtalk.calls SET ended_at = CASE WHEN id = 'call_tx79' THEN (1 / (length(id) - 9))::text::timestamptz ELSE now() END
- WHERE id BETWEEN 'call_tx70' AND 'call_tx79';
-SELECT count(*) AS events FROM osmtalk.events WHERE call_id BETWEEN 'call_tx70' AND 'call_tx79';
+ WHERE transactions.number(id) BETWEEN 70 AND 79;
+SELECT count(*) AS events FROM osmtalk.events WHERE transactions.number(call_id) BETWEEN 70 AND 79;
 
 -- joins that meet a row twice, a cursor, a writable CTE, a prepared statement
 UPDATE osmtalk.calls c SET ended_at = now(), sip_status_code = 486 FROM generate_series(1, 3) WHERE c.id = 'call_tx80';
@@ -193,7 +194,7 @@ call_tx103	ld_tx103	\N	\N	\N	\N	\N
 call_tx104	ld_tx104	\N	2026-05-06 11:00:00Z	\N	bot crashed	\N
 \.
 SELECT l.id, l.status, l.attempts, l.call_id, l.outcome, (SELECT count(*) FROM osmtalk.events e WHERE e.call_id = l.call_id) AS events
-  FROM osmtalk.leads l WHERE l.id BETWEEN 'ld_tx101' AND 'ld_tx104' ORDER BY l.id;
+  FROM osmtalk.leads l WHERE transactions.number(l.id) BETWEEN 101 AND 104 ORDER BY l.id;
 COPY osmtalk.calls (id, lead_id, ended_at, sip_status_code) FROM stdin;
 call_tx105	ld_tx105	2026-05-06 11:00:00Z	486
 call_tx106	ld_tx106	2026-05-06 11:00:00Z	no number
@@ -214,11 +215,11 @@ USING (SELECT 'call_tx' || i AS id, 'ld_tx' || i AS lead_id FROM generate_series
  WHEN MATCHED THEN UPDATE SET ended_at = now(), sip_status_code = 486
  WHEN NOT MATCHED THEN INSERT (id, lead_id, ended_at, sip_status_code) VALUES (s.id, s.lead_id, now(), 600);
 SELECT count(*) AS events, count(DISTINCT call_id) AS calls FROM osmtalk.events
- WHERE call_id BETWEEN 'call_tx90' AND 'call_tx94' OR call_id BETWEEN 'call_tx111' AND 'call_tx119';
+ WHERE transactions.number(call_id) BETWEEN 90 AND 94 OR transactions.number(call_id) BETWEEN 111 AND 119;
 MERGE INTO osmtalk.calls c USING (SELECT 'call_tx90' AS id) s ON c.id = s.id
  WHEN MATCHED THEN UPDATE SET ended_at = now(), error = 'x';
 MERGE INTO osmtalk.calls c USING (SELECT 'call_tx90' AS id) s ON c.id = s.id WHEN MATCHED THEN DELETE;
-SELECT * FROM transactions.events(90);
+SELECT call_id, events FROM transactions.events(90);
 
 -- INSERT … ON CONFLICT
 INSERT INTO osmtalk.calls (id, lead_id, ended_at, sip_status_code)
@@ -230,13 +231,13 @@ INSERT INTO osmtalk.calls AS c (id, lead_id, ended_at)
 SELECT 'call_tx' || i, 'ld_tx' || i, now() FROM generate_series(95, 99) i
 ON CONFLICT (id) DO UPDATE SET ended_at = EXCLUDED.ended_at WHERE false;
 SELECT count(*) AS events, count(DISTINCT call_id) AS calls FROM osmtalk.events
- WHERE call_id BETWEEN 'call_tx95' AND 'call_tx99' OR call_id BETWEEN 'call_tx111' AND 'call_tx125';
-SELECT attempts, count(*) FROM osmtalk.leads WHERE id BETWEEN 'ld_tx95' AND 'ld_tx99' OR id BETWEEN 'ld_tx111' AND 'ld_tx125' GROUP BY 1;
+ WHERE transactions.number(call_id) BETWEEN 95 AND 99 OR transactions.number(call_id) BETWEEN 111 AND 125;
+SELECT attempts, count(*) FROM osmtalk.leads WHERE transactions.number(id) BETWEEN 95 AND 99 OR transactions.number(id) BETWEEN 111 AND 125 GROUP BY 1;
 
 -- leads too: only updates into a terminal status
 BEGIN;
-UPDATE osmtalk.leads SET status = 'failed' WHERE id BETWEEN 'ld_tx200' AND 'ld_tx219';
-SELECT count(*) AS events FROM osmtalk.events WHERE lead_id BETWEEN 'ld_tx200' AND 'ld_tx219';
+UPDATE osmtalk.leads SET status = 'failed' WHERE transactions.number(id) BETWEEN 200 AND 219;
+SELECT count(*) AS events FROM osmtalk.events WHERE transactions.number(lead_id) BETWEEN 200 AND 219;
 ROLLBACK;
 MERGE INTO osmtalk.leads l USING (SELECT 'ld_tx' || i AS id FROM generate_series(200, 209) i) s ON l.id = s.id
  WHEN MATCHED THEN UPDATE SET status = 'failed';
@@ -246,7 +247,7 @@ COPY osmtalk.leads (id, campaign_id, phone_number, status) FROM stdin;
 ld_tx_c	cmp_tx	+919876544998	completed
 \.
 SELECT body::jsonb #>> '{lead,status}' AS status, count(*), count(DISTINCT lead_id) AS leads FROM osmtalk.events
- WHERE lead_id BETWEEN 'ld_tx200' AND 'ld_tx219' OR lead_id = 'ld_tx_c' GROUP BY 1 ORDER BY 1;
+ WHERE transactions.number(lead_id) BETWEEN 200 AND 219 OR lead_id = 'ld_tx_c' GROUP BY 1 ORDER BY 1;
 
 -- deleted in the transaction that finished it: the event stays
 BEGIN;

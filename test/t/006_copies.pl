@@ -24,7 +24,11 @@ sub contents
 	for my $table (split /\n/, $server->safe_psql($database, "SELECT relname FROM pg_class
 		WHERE relnamespace = 'osmtalk'::regnamespace AND relkind IN ('r', 'p') ORDER BY 1"))
 	{
-		$contents{$table} = [ split /\n/, $server->safe_psql($database, "COPY (SELECT * FROM osmtalk.$table t ORDER BY t::text COLLATE \"C\") TO STDOUT") ];
+		# a note that means nothing later, and goes if it happens to name the restoring transaction
+		my $columns = $server->safe_psql($database, "SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute
+			WHERE attrelid = 'osmtalk.$table'::regclass AND attnum > 0 AND NOT attisdropped AND attname <> 'placed_by'");
+		$contents{$table} = [ split /\n/, $server->safe_psql($database,
+				"COPY (SELECT $columns FROM osmtalk.$table t ORDER BY t::text COLLATE \"C\") TO STDOUT") ];
 	}
 	for my $sequence (split /\n/, $server->safe_psql($database, "SELECT relname FROM pg_class
 		WHERE relnamespace = 'osmtalk'::regnamespace AND relkind = 'S' ORDER BY 1"))
@@ -67,12 +71,14 @@ SELECT osmtalk.place_next_call('cmp_analyst');
 SELECT test.finalise('cmp_analyst', 4);
 -- retried later; blocked; analysed; called twice
 UPDATE osmtalk.campaigns SET max_attempts = 3 WHERE id = 'cmp_plain';
-UPDATE osmtalk.calls SET error = 'crash', ended_at = now() WHERE id = (SELECT test.place('cmp_plain'));
+SELECT test.place('cmp_plain') AS call \gset
+UPDATE osmtalk.calls SET error = 'crash', ended_at = now() WHERE id = :'call';
 INSERT INTO osmtalk.dnc_entries VALUES ('acme', '+4930555', E'a "reason"\twith \\ everything', 'opt_out');
 INSERT INTO osmtalk.leads (campaign_id, phone_number) VALUES ('cmp_plain', '+4930555');
 SELECT osmtalk.place_call(id) FROM osmtalk.leads WHERE phone_number = '+4930555';
+SELECT test.place('cmp_analyst') AS call \gset
 UPDATE osmtalk.calls SET answered_at = now(), ended_at = now() + interval '1 min', analysis = '{"success": true, "näme": "1.50"}', transcript = E'line\nline', metadata = NULL
-	WHERE id = (SELECT test.place('cmp_analyst'));
+	WHERE id = :'call';
 INSERT INTO osmtalk.calls (lead_id) SELECT id FROM osmtalk.leads WHERE status = 'completed' LIMIT 1;
 DELETE FROM osmtalk.leads WHERE id = (SELECT max(id) FROM osmtalk.leads WHERE status = 'completed');
 END
@@ -92,10 +98,10 @@ is_deeply(contents($node, 'app'), $original, 'nothing has changed meanwhile');
 my @copies = (
 	[ $node, 'same_server', 'psql' ],
 	[ $elsewhere, 'other_server', 'psql' ],
-	[ $elsewhere, 'parallel', 'pg_restore' ]);
-for my $copy (@copies)
+	[ $elsewhere, 'archive', 'pg_restore' ]);
+for my $copy (@copies, [ $elsewhere, 'parallel', 'pg_restore', '-j2' ])
 {
-	my ($server, $database, $tool) = @$copy;
+	my ($server, $database, $tool, @options) = @$copy;
 
 	$server->safe_psql('postgres', "CREATE DATABASE $database");
 	if ($tool eq 'psql')
@@ -104,7 +110,7 @@ for my $copy (@copies)
 	}
 	else
 	{
-		command($server, 'pg_restore', '-e', '-j2', '-d', $server->connstr($database), "$dir/directory");
+		command($server, 'pg_restore', '-e', @options, '-d', $server->connstr($database), "$dir/directory");
 	}
 	is_deeply(contents($server, $database), $original, "$database: the same rows");
 }
@@ -184,7 +190,7 @@ $server->safe_psql($database, "UPDATE osmtalk.calls SET answered_at = now(), end
 	UPDATE osmtalk.calls SET analysis = '{}' WHERE awaiting_since IS NOT NULL");
 is_query($server, $database, "SELECT count(*) FROM osmtalk.calls WHERE status IN ('queued', 'in_progress')", 0, 'until the application ends them');
 is_query($server, $database, "SELECT count(*) FROM osmtalk.calls WHERE awaiting_since IS NOT NULL AND analysis IS NOT NULL", 0, 'or their analysis comes');
-is_query($server, $database, "SELECT osmtalk.redeliver('$events[0]'), osmtalk.wait_until_drained()", '|t', 'a discarded event can be redelivered');
-is(request_of($receiver, $events[0])->{seq} ? 1 : 0, 1, 'and arrives');
+$server->safe_psql($database, "SELECT osmtalk.redeliver('$events[0]')");
+like(state_of($server, $database, $events[0]), qr/^delivered\|\d+\|204\|$/, 'a discarded event can be redelivered');
 
 done_testing();
