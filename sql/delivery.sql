@@ -36,20 +36,19 @@ LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	event_id constant text := osmtalk.new_id('evt');
-	url text;
+	new_event_id constant text := osmtalk.new_id('evt');
 BEGIN
-	SELECT t.url INTO url
-	  FROM osmtalk.delivery_target(record_event.type, record_event.org_id, record_event.campaign_id) t;
-
-	INSERT INTO osmtalk.events (id, type, org_id, campaign_id, lead_id, call_id, body, skipped_reason)
-	VALUES (event_id, record_event.type, record_event.org_id, record_event.campaign_id,
-			record_event.lead_id, record_event.call_id, record_event.body,
-			CASE WHEN url IS NULL THEN 'no webhook URL' END);
-	IF url IS NOT NULL THEN
-		INSERT INTO osmtalk.outbox (event_id) VALUES (event_id);
-	END IF;
-	RETURN event_id;
+	WITH event AS (
+		INSERT INTO osmtalk.events (id, type, org_id, campaign_id, lead_id, call_id, body, skipped_reason)
+		SELECT new_event_id, record_event.type, record_event.org_id, record_event.campaign_id,
+			   record_event.lead_id, record_event.call_id, record_event.body,
+			   CASE WHEN t.url IS NULL THEN 'no webhook URL' END
+		  FROM osmtalk.delivery_target(record_event.type, record_event.org_id, record_event.campaign_id) t
+		RETURNING skipped_reason
+	)
+	INSERT INTO osmtalk.outbox (event_id)
+	SELECT new_event_id FROM event WHERE event.skipped_reason IS NULL;
+	RETURN new_event_id;
 END
 $$;
 COMMENT ON FUNCTION osmtalk.record_event(text, text, text, text, text, text) IS

@@ -92,13 +92,13 @@ LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	lead osmtalk.leads;
-	campaign osmtalk.campaigns;
+	lead record;
 	analysis constant jsonb := CASE WHEN osmtalk.has_analysis(call.analysis) THEN call.analysis END;
 	decided constant osmtalk.lead_status := call.status::text::osmtalk.lead_status;
 BEGIN
-	SELECT * INTO lead FROM osmtalk.leads l
-	 WHERE l.id = call.lead_id AND l.call_id = call.id FOR NO KEY UPDATE;
+	SELECT l.status, l.attempts, c.retry_on, c.max_attempts, c.retry_backoff INTO lead
+	  FROM osmtalk.leads l JOIN osmtalk.campaigns c ON c.id = l.campaign_id
+	 WHERE l.id = call.lead_id AND l.call_id = call.id FOR NO KEY UPDATE OF l;
 	IF NOT FOUND THEN
 		RETURN;
 	END IF;
@@ -106,20 +106,16 @@ BEGIN
 	IF osmtalk.is_terminal(lead.status) THEN
 		-- The application made it terminal while the call ran, and its event
 		-- has said so: its word stands.
-		UPDATE osmtalk.leads l SET outcome = analysis WHERE l.id = lead.id;
-		RETURN;
-	END IF;
-
-	SELECT * INTO STRICT campaign FROM osmtalk.campaigns c WHERE c.id = lead.campaign_id;
-	IF decided = ANY (campaign.retry_on) AND lead.attempts < campaign.max_attempts THEN
+		UPDATE osmtalk.leads l SET outcome = analysis WHERE l.id = call.lead_id;
+	ELSIF decided = ANY (lead.retry_on) AND lead.attempts < lead.max_attempts THEN
 		UPDATE osmtalk.leads l
-		   SET status = 'pending', next_attempt_at = now() + campaign.retry_backoff, outcome = analysis
-		 WHERE l.id = lead.id;
+		   SET status = 'pending', next_attempt_at = now() + lead.retry_backoff, outcome = analysis
+		 WHERE l.id = call.lead_id;
 	ELSE
 		UPDATE osmtalk.leads l
 		   SET status = decided, outcome = analysis,
 			   disposition = osmtalk.call_disposition(call)
-		 WHERE l.id = lead.id;
+		 WHERE l.id = call.lead_id;
 	END IF;
 END
 $$;

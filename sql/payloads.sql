@@ -4,11 +4,12 @@
  *
  * JSON without whitespace outside strings, keys in the documented order,
  * absent values as null.  Only functions whose result no setting can change
- * take part (iso_time, quote_json, compact_json).
+ * take part (iso_time, quote_json, compact_json).  Stable, because an enum's
+ * label can be renamed, and because only so they are inlined.
  */
 
 CREATE FUNCTION osmtalk.lead_completed_body(at timestamptz, campaign osmtalk.campaigns, lead osmtalk.leads) RETURNS text
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
+LANGUAGE sql STABLE PARALLEL SAFE
 RETURN '{"event":"campaign.lead_completed","timestamp":' || osmtalk.quote_json(osmtalk.iso_time(at))
 	|| ',"campaign":{"id":' || osmtalk.quote_json(campaign.id)
 	|| ',"name":' || osmtalk.quote_json(campaign.name)
@@ -33,7 +34,7 @@ COMMENT ON FUNCTION osmtalk.duration_seconds(timestamptz, timestamptz) IS
 'Seconds from answered_at to ended_at, not below 0, truncated to milliseconds; null if either is null or infinite';
 
 CREATE FUNCTION osmtalk.analysis_completed_body(at timestamptz, call osmtalk.calls, campaign_id text) RETURNS text
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
+LANGUAGE sql STABLE PARALLEL SAFE
 RETURN '{"event":"call.analysis_completed","timestamp":' || osmtalk.quote_json(osmtalk.iso_time(at))
 	|| ',"call":{"id":' || osmtalk.quote_json(call.id)
 	|| ',"orgId":' || osmtalk.quote_json(call.org_id)
