@@ -189,6 +189,11 @@ list_databases(void)
 
 		if (!form->datallowconn || form->datistemplate)
 			continue;
+#ifdef DATCONNLIMIT_INVALID_DB
+		/* what an interrupted DROP DATABASE left behind */
+		if (form->datconnlimit == DATCONNLIMIT_INVALID_DB)
+			continue;
+#endif
 		database = find_database(form->oid);
 		if (database == NULL)
 			database = add_database(form->oid);
