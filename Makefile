@@ -53,6 +53,8 @@ $(DATA_built): $(SQL_PARTS) osmtalk.control
 	@for part in $(notdir $(SQL_PARTS)); do \
 	  if [ -e test/sql/$$part ]; then echo "test/sql/$$part has the name of a part of the install script" >&2; exit 1; fi; \
 	done
+	@if LC_ALL=C grep -n '[^ -~	]' $(SQL_PARTS); then \
+	  echo "the install script must be ASCII: it is read in the encoding of any database" >&2; exit 1; fi
 	cat $(SQL_PARTS) > $@
 
 $(OBJS) $(WORKER_OBJS): $(wildcard src/*.h) osmtalk.control

@@ -74,7 +74,11 @@ BEGIN
 	NEW.awaiting_since := NULL;
 	NEW.analyzed_at := CASE WHEN osmtalk.has_analysis(NEW.analysis) THEN now() END;
 
-	IF NEW.direction = 'outbound' AND osmtalk.is_dnc_listed(NEW.org_id, NEW.phone_number) THEN
+	-- a row that is there already is not placed again: of an insert that becomes
+	-- an update (ON CONFLICT) the facts must arrive as they are
+	IF NEW.direction = 'outbound' AND osmtalk.is_dnc_listed(NEW.org_id, NEW.phone_number)
+		AND NOT EXISTS (SELECT FROM osmtalk.calls c WHERE c.id = NEW.id)
+	THEN
 		NEW.status := 'dnc_blocked';
 		NEW.ended_at := now();
 		NEW.decided_at := now();
@@ -109,7 +113,7 @@ BEGIN
 	ELSIF NEW.lead_id IS NOT NULL THEN
 		UPDATE osmtalk.leads l
 		   SET status = 'calling', attempts = l.attempts + 1, call_id = NEW.id,
-			   outcome = NULL, next_attempt_at = NULL
+			   disposition = NULL, outcome = NULL, completed_at = NULL, next_attempt_at = NULL
 		 WHERE l.id = NEW.lead_id;
 		IF NEW.decided_at IS NOT NULL THEN
 			PERFORM osmtalk.decide_lead(NEW);
@@ -136,7 +140,10 @@ BEGIN
 	NEW.status := OLD.status;
 	NEW.placed_at := OLD.placed_at;
 	NEW.decided_at := OLD.decided_at;
-	NEW.analyzed_at := coalesce(OLD.analyzed_at, CASE WHEN osmtalk.has_analysis(NEW.analysis) THEN now() END);
+	NEW.analyzed_at := OLD.analyzed_at;
+	IF OLD.analyzed_at IS NULL AND osmtalk.has_analysis(NEW.analysis) AND NOT osmtalk.has_analysis(OLD.analysis) THEN
+		NEW.analyzed_at := now();
+	END IF;
 	NEW.awaiting_since := OLD.awaiting_since;
 
 	IF was_open THEN
@@ -166,8 +173,8 @@ BEGIN
 END
 $$;
 CREATE TRIGGER before_update
-	BEFORE UPDATE OF started_at, answered_at, ended_at, sip_status_code, voicemail_detected, error,
-		analysis, analysis_error, status, placed_at, decided_at, analyzed_at, lead_id ON osmtalk.calls
+	-- by what has changed, not by what the statement names: a trigger of the user's may have set it
+	BEFORE UPDATE ON osmtalk.calls
 	FOR EACH ROW WHEN (
 		(NEW.started_at, NEW.answered_at, NEW.ended_at, NEW.sip_status_code, NEW.voicemail_detected)
 			IS DISTINCT FROM
@@ -203,8 +210,7 @@ BEGIN
 END
 $$;
 CREATE TRIGGER after_update
-	AFTER UPDATE OF started_at, answered_at, ended_at, sip_status_code, voicemail_detected, error,
-		analysis, analysis_error, status, placed_at, decided_at, analyzed_at ON osmtalk.calls
+	AFTER UPDATE ON osmtalk.calls
 	FOR EACH ROW WHEN (
 		(OLD.decided_at IS NULL AND NEW.decided_at IS NOT NULL)
 		OR (OLD.analyzed_at IS NULL AND NEW.analyzed_at IS NOT NULL)
@@ -305,7 +311,7 @@ BEGIN
 				 WHERE c.id = overdue.id AND c.status IN ('queued', 'in_progress');
 			END IF;
 			expired := expired + 1;
-		EXCEPTION WHEN OTHERS THEN
+		EXCEPTION WHEN OTHERS OR assert_failure THEN
 			-- a trigger of the user's: the other calls must not wait for its repair
 			RAISE WARNING 'call "%" is overdue and could not be decided: %', overdue.id, SQLERRM
 				USING ERRCODE = SQLSTATE;

@@ -14,7 +14,7 @@ BEGIN
 		RAISE EXCEPTION 'invalid webhook URL'
 			USING ERRCODE = 'invalid_parameter_value',
 				  DETAIL = 'A webhook URL is http or https with an ASCII host name or address, no user or password, a port from 1 to 65535, no spaces or control characters, and at most 2048 bytes.',
-				  HINT = 'Write a host name with other characters in punycode (xn--…), and percent-encode such characters in the path.';
+				  HINT = 'Write a host name with other characters in punycode (xn--...), and percent-encode such characters in the path.';
 	END IF;
 END
 $$;

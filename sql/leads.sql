@@ -24,7 +24,7 @@ BEGIN
 	RETURN NEW;
 END
 $$;
-CREATE TRIGGER before_status BEFORE UPDATE OF status ON osmtalk.leads
+CREATE TRIGGER before_status BEFORE UPDATE ON osmtalk.leads
 	FOR EACH ROW WHEN (NEW.status <> OLD.status)
 	EXECUTE FUNCTION osmtalk.leads_before_status();
 
@@ -44,7 +44,7 @@ BEGIN
 	RETURN NULL;
 END
 $$;
-CREATE TRIGGER after_transition AFTER UPDATE OF status ON osmtalk.leads
+CREATE TRIGGER after_transition AFTER UPDATE ON osmtalk.leads
 	-- is_terminal(), spelled out: a condition is parsed anew by each statement
 	FOR EACH ROW WHEN (OLD.status IN ('pending', 'calling') AND NEW.status NOT IN ('pending', 'calling'))
 	EXECUTE FUNCTION osmtalk.leads_after_transition();

@@ -18,7 +18,7 @@ BEGIN
 			USING ERRCODE = 'feature_not_supported',
 				  DETAIL = pg_catalog.format('The encoding of this database is %s.',
 											 pg_catalog.getdatabaseencoding()),
-				  HINT = 'Create one with CREATE DATABASE … ENCODING ''UTF8'' TEMPLATE template0.';
+				  HINT = 'Create one with CREATE DATABASE ... ENCODING ''UTF8'' TEMPLATE template0.';
 	END IF;
 END
 $$;
@@ -71,7 +71,7 @@ CREATE FUNCTION osmtalk.iso_time(at timestamptz) RETURNS text
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'osmtalk_iso_time';
 COMMENT ON FUNCTION osmtalk.iso_time(timestamptz) IS
-'ISO 8601 in UTC with truncated milliseconds and Z; years outside 0–9999 in ECMAScript''s six-digit form (+012026, -000043); null for infinite times';
+'ISO 8601 in UTC with truncated milliseconds and Z; years outside 0-9999 in ECMAScript''s six-digit form (+012026, -000043); null for infinite times';
 
 CREATE FUNCTION osmtalk.quote_json(value text) RETURNS text
 LANGUAGE c IMMUTABLE PARALLEL SAFE

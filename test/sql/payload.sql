@@ -109,14 +109,14 @@ SELECT * FROM payload.of_call('call_scalar');
 SELECT * FROM payload.of_call('call_nested');
 -- each status of a lead
 INSERT INTO osmtalk.dnc_entries (org_id, phone_number) VALUES ('org_xxx', '+919999999999');
-INSERT INTO osmtalk.leads (id, campaign_id, phone_number) SELECT 'ld_s' || i, 'cmp_bare', '+91123456' || i FROM generate_series(1, 5) i;
+INSERT INTO osmtalk.leads (id, campaign_id, phone_number) SELECT 'ld_status' || i, 'cmp_bare', '+91123456' || i FROM generate_series(1, 5) i;
 INSERT INTO osmtalk.calls (id, lead_id, phone_number, answered_at, ended_at, sip_status_code, voicemail_detected, error) VALUES
-	('call_s1', 'ld_s1', NULL, '2026-05-06 11:00:00Z', '2026-05-06 11:01:00Z', 200, true, NULL),
-	('call_s2', 'ld_s2', NULL, NULL, '2026-05-06 11:01:00Z', 480, false, NULL),
-	('call_s3', 'ld_s3', NULL, NULL, '2026-05-06 11:01:00Z', 486, false, NULL),
-	('call_s4', 'ld_s4', NULL, NULL, '2026-05-06 11:01:00Z', 500, false, NULL),
-	('call_s5', 'ld_s5', '0091 99999 99999', NULL, NULL, NULL, false, NULL);
-SELECT o.b FROM generate_series(1, 5) i, payload.of_call('call_s' || i) o (b) ORDER BY i;
+	('call_status1', 'ld_status1', NULL, '2026-05-06 11:00:00Z', '2026-05-06 11:01:00Z', 200, true, NULL),
+	('call_status2', 'ld_status2', NULL, NULL, '2026-05-06 11:01:00Z', 480, false, NULL),
+	('call_status3', 'ld_status3', NULL, NULL, '2026-05-06 11:01:00Z', 486, false, NULL),
+	('call_status4', 'ld_status4', NULL, NULL, '2026-05-06 11:01:00Z', 500, false, NULL),
+	('call_status5', 'ld_status5', '0091 99999 99999', NULL, NULL, NULL, false, NULL);
+SELECT o.b FROM generate_series(1, 5) i, payload.of_call('call_status' || i) o (b) ORDER BY i;
 
 -- ---------------------------------------------------------------------------
 -- Characters
