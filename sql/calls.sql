@@ -290,13 +290,15 @@ BEGIN
 		(SELECT c.id, c.lead_id, true AS ended FROM osmtalk.calls c
 		  WHERE c.awaiting_since IS NOT NULL AND c.origin = mine
 			AND c.awaiting_since <= now() - osmtalk.analysis_timeout()
-		  ORDER BY c.awaiting_since LIMIT max_calls)
+		  ORDER BY c.awaiting_since)
 		UNION ALL
 		(SELECT c.id, c.lead_id, false FROM osmtalk.calls c
 		  WHERE c.status IN ('queued', 'in_progress') AND c.origin = mine
 			AND c.placed_at <= now() - osmtalk.call_timeout()
-		  ORDER BY c.placed_at LIMIT max_calls)
+		  ORDER BY c.placed_at)
 	LOOP
+		-- counted by what was decided: calls that cannot be must not hold up the others
+		EXIT WHEN expired >= max_calls;
 		-- what another session has locked is left for the next time
 		PERFORM FROM osmtalk.calls c WHERE c.id = overdue.id FOR NO KEY UPDATE SKIP LOCKED;
 		CONTINUE WHEN NOT FOUND;
@@ -321,4 +323,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION osmtalk.expire_calls(int) IS
-'Decides calls that waited for their analysis longer than osmtalk.analysis_timeout and ends those placed longer than osmtalk.call_timeout ago, at most max_calls of each; returns how many. The worker does this by itself';
+'Decides calls that waited for their analysis longer than osmtalk.analysis_timeout and ends those placed longer than osmtalk.call_timeout ago, at most max_calls; returns how many. The worker does this by itself';

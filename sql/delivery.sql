@@ -102,6 +102,12 @@ BEGIN
 	SELECT event.id, coalesce(max(a.attempt), 0)
 	  FROM osmtalk.delivery_attempts a WHERE a.event_id = event.id
 	ON CONFLICT ON CONSTRAINT outbox_event_id_key DO NOTHING;
+	IF FOUND THEN
+		-- the insert may have waited for the worker to settle an attempt: number on from that
+		UPDATE osmtalk.outbox o
+		   SET attempts = greatest(o.attempts, (SELECT max(a.attempt) FROM osmtalk.delivery_attempts a WHERE a.event_id = event.id))
+		 WHERE o.event_id = event.id;
+	END IF;
 END
 $$;
 COMMENT ON FUNCTION osmtalk.redeliver(text) IS

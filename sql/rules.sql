@@ -66,10 +66,14 @@ COMMENT ON FUNCTION osmtalk.disposition(jsonb) IS
 
 CREATE FUNCTION osmtalk.try_normalize_phone(phone_number text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN pg_catalog.substring(
-	pg_catalog.regexp_replace(
-		pg_catalog.translate(phone_number, ' .-()', '') COLLATE "C", '^00', '+'),
-	'^[+][1-9][0-9]{6,14}$');
+-- hundreds of megabytes would be an error of translate(), and work without end for the patterns
+RETURN CASE WHEN pg_catalog.octet_length(phone_number) <= 100000000
+		AND pg_catalog.octet_length(pg_catalog.translate(phone_number, ' .-()', '')) <= 64 THEN
+	pg_catalog.substring(
+		pg_catalog.regexp_replace(
+			pg_catalog.translate(phone_number, ' .-()', '') COLLATE "C", '^00', '+'),
+		'^[+][1-9][0-9]{6,14}$')
+END;
 COMMENT ON FUNCTION osmtalk.try_normalize_phone(text) IS
 'normalize_phone() that gives null where that raises an error';
 

@@ -40,7 +40,8 @@ CREATE TABLE osmtalk.campaigns (
 	max_attempts int NOT NULL DEFAULT 1 CHECK (max_attempts >= 1),
 	retry_backoff interval NOT NULL DEFAULT '1 hour'
 		-- an unbounded one could overflow the time of the next attempt and fail the caller's update
-		CHECK (retry_backoff >= interval '0' AND retry_backoff <= interval '10 years'),
+		CHECK (retry_backoff >= interval '0' AND retry_backoff <= interval '10 years'
+			   AND extract(year FROM retry_backoff) BETWEEN -10 AND 10),
 	retry_on osmtalk.lead_status[] NOT NULL DEFAULT '{failed}'
 		CHECK (retry_on <@ '{failed,no_answer,busy,voicemail}'::osmtalk.lead_status[])
 );

@@ -38,6 +38,7 @@ typedef struct OsmtalkDelivery
 	void *request;
 	bool https;
 	int refusal;		 /* OsmtalkEgress, if not allowed */
+	bool starved;		 /* no descriptor was free for its socket */
 	size_t header_bytes; /* read of the answer */
 	size_t body_bytes;
 	instr_time begun;

@@ -19,7 +19,10 @@
 #include "request.h"
 #include "settings.h"
 #include "sockets.h"
+#include "storage/fd.h"
 #include "utils/timestamp.h"
+
+#define STARVED_PAUSE_MS 100
 
 /* an easy handle and what one request hangs on it */
 typedef struct Request
@@ -37,6 +40,10 @@ static bool timer_set = false;
 static Request *pool = NULL;
 static int generation = 0;
 static dlist_head finished = DLIST_STATIC_INIT(finished);
+
+/* requests that found no free descriptor, to be begun again */
+static dlist_head starved = DLIST_STATIC_INIT(starved);
+static instr_time starved_since;
 
 static int
 socket_callback(CURL *easy, curl_socket_t socket, int what, void *arg, void *socket_arg)
@@ -87,6 +94,12 @@ block_signals(sigset_t *before)
 	sigset_t all;
 
 	sigfillset(&all);
+	/* a crash is to be noticed, and these are the crashing thread's own */
+	sigdelset(&all, SIGSEGV);
+	sigdelset(&all, SIGBUS);
+	sigdelset(&all, SIGFPE);
+	sigdelset(&all, SIGILL);
+	sigdelset(&all, SIGABRT);
 	(void) sigprocmask(SIG_SETMASK, &all, before);
 }
 
@@ -129,7 +142,14 @@ osmtalk_http_reload(void)
 		free(request);
 	}
 	/* idle connections kept: as many as may be busy */
-	(void) curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, (long) osmtalk_max_in_flight);
+	(void) curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, (long) osmtalk_http_capacity());
+}
+
+int
+osmtalk_http_capacity(void)
+{
+	/* a third of what PostgreSQL may open is for others, see fd.c; some are kept for second addresses */
+	return Max(1, Min(osmtalk_max_in_flight, max_safe_fds / 3 - 8));
 }
 
 static Request *
@@ -229,16 +249,57 @@ timer_left(void)
 	return INSTR_TIME_GET_MILLISEC(left);
 }
 
+/* Milliseconds until starved requests are begun again. */
+static double
+starved_left(void)
+{
+	instr_time now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	INSTR_TIME_SUBTRACT(now, starved_since);
+	return STARVED_PAUSE_MS - INSTR_TIME_GET_MILLISEC(now);
+}
+
 long
 osmtalk_http_timeout(void)
 {
 	double left;
 
-	if (!timer_set)
+	if (!timer_set && dlist_is_empty(&starved))
 		return -1;
-	left = timer_left();
+	left = timer_set ? timer_left() : STARVED_PAUSE_MS;
+	if (!dlist_is_empty(&starved))
+		left = Min(left, starved_left());
 	/* rounded up: to come too early is to come twice */
 	return left <= 0 ? 0 : (long) left + 1;
+}
+
+/*
+ * The request could not begin for want of a descriptor: that is this process's
+ * business and no failure of the event.
+ */
+static void
+starve(OsmtalkDelivery *d)
+{
+	put_request(d->request);
+	d->request = NULL;
+	d->starved = false;
+	INSTR_TIME_SET_CURRENT(starved_since);
+	dlist_push_tail(&starved, &d->node);
+}
+
+/* Begins starved requests again, a little later. */
+static void
+feed(void)
+{
+	dlist_head again = DLIST_STATIC_INIT(again);
+
+	if (dlist_is_empty(&starved) || starved_left() > 0)
+		return;
+	while (!dlist_is_empty(&starved))
+		dlist_push_tail(&again, dlist_pop_head_node(&starved));
+	while (!dlist_is_empty(&again))
+		osmtalk_http_send(dlist_container(OsmtalkDelivery, node, dlist_pop_head_node(&again)));
 }
 
 void
@@ -278,11 +339,17 @@ osmtalk_http_work(void)
 		if (message->msg != CURLMSG_DONE)
 			continue;
 		(void) curl_easy_getinfo(easy, CURLINFO_PRIVATE, &d);
-		osmtalk_request_finish(easy, (OsmtalkDelivery *) d, code);
 		(void) curl_multi_remove_handle(multi, easy);
+		if (code != CURLE_OK && ((OsmtalkDelivery *) d)->starved)
+		{
+			starve((OsmtalkDelivery *) d);
+			continue;
+		}
+		osmtalk_request_finish(easy, (OsmtalkDelivery *) d, code);
 		finish((OsmtalkDelivery *) d);
 	}
 	restore_signals(&before);
+	feed();
 }
 
 OsmtalkDelivery *

@@ -16,6 +16,9 @@ extern int osmtalk_http_start(void);
 /* Settings have changed: requests to come heed them. */
 extern void osmtalk_http_reload(void);
 
+/* How many requests may be made at once: the setting, as far as there are descriptors. */
+extern int osmtalk_http_capacity(void);
+
 /*
  * Begins the request.  Whatever becomes of it, the delivery comes back from
  * osmtalk_http_finished() once.

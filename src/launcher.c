@@ -65,7 +65,7 @@ typedef struct Database
 
 static List *databases = NIL;
 
-static void list_databases(void);
+static void list_databases(bool look_again);
 static long tend_databases(void);
 static long tend_database(Database *database, int *starting);
 static bool start_worker(Database *database);
@@ -104,11 +104,12 @@ osmtalk_launcher_main(Datum arg)
 	for (;;)
 	{
 		TimestampTz now = GetCurrentTimestamp();
+		uint32 wake = pg_atomic_exchange_u32(&osmtalk_shared->launcher_wake, 0);
 		long timeout;
 
-		if (pg_atomic_exchange_u32(&osmtalk_shared->launcher_wake, 0) != 0 || now >= list_after)
+		if (wake != 0 || now >= list_after)
 		{
-			list_databases();
+			list_databases(wake & OSMTALK_WAKE_START);
 			list_after = TimestampTzPlusMilliseconds(now, LIST_INTERVAL_MS);
 		}
 		timeout = Min(tend_databases(), TimestampDifferenceMilliseconds(now, list_after));
@@ -162,11 +163,12 @@ add_database(Oid oid)
 
 /*
  * Notes the databases that can be connected to, new ones as to be looked
- * into, and lets go of those that are gone.  Templates are left alone: they
- * are there to be copied.
+ * into, and lets go of those that are gone.  With look_again, all are to be
+ * looked into that have no worker.  Templates are left alone: they are there
+ * to be copied.
  */
 static void
-list_databases(void)
+list_databases(bool look_again)
 {
 	Relation rel;
 	TableScanDesc scan;
@@ -198,6 +200,7 @@ list_databases(void)
 		if (database == NULL)
 			database = add_database(form->oid);
 		database->listed = true;
+		database->wanted |= look_again;
 	}
 	table_endscan(scan);
 	table_close(rel, AccessShareLock);

@@ -338,12 +338,19 @@ osmtalk_outbox_turn(OsmtalkTurn *turn, OsmtalkScheduler *scheduler)
 	turn->ntickets = 0;
 	turn->found = 0;
 	turn->overdue = false;
+	turn->gone = false;
 
 	osmtalk_begin();
+	if (!osmtalk_lock_tables(true))
+	{
+		turn->gone = true;
+		osmtalk_commit();
+		return;
+	}
 	if (!dlist_is_empty(turn->settle))
 	{
 		osmtalk_make_durable();
-		osmtalk_settle(turn->settle);
+		osmtalk_settle(turn->settle, true);
 	}
 	if (turn->reload)
 		osmtalk_report_not_adopted();

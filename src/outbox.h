@@ -28,6 +28,7 @@ typedef struct OsmtalkTurn
 	dlist_head claimed; /* deliveries to be sent, each with its ticket */
 	int64 found;		/* rows that were new */
 	bool overdue;		/* calls are */
+	bool gone;			/* the extension is not the one attached to: nothing was done */
 
 	/* what the scheduler picked, while the turn lasts */
 	OsmtalkTicket **tickets;

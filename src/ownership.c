@@ -22,6 +22,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 /* the advisory lock's key: "osmt", and a slice of the outbox */
 #define LOCK_CLASS 0x6f736d74
@@ -30,14 +31,14 @@
 #define EXPIRE_BATCH 500
 
 /*
- * Claims whose results nobody will report: each was an attempt, and waits to
- * be made again.
+ * Claims, made before $3, whose results nobody will report: each was an
+ * attempt, and waits to be made again.
  */
 static OsmtalkStatement release_claims = {
 	"osmtalk: release claims",
 	"WITH was AS MATERIALIZED ("
 	"	SELECT o.id, o.claimed_at FROM osmtalk.outbox o"
-	"	 WHERE o.claimed_at IS NOT NULL AND o.origin OPERATOR(pg_catalog.=) $1 FOR UPDATE SKIP LOCKED),"
+	"	 WHERE o.claimed_at OPERATOR(pg_catalog.<) $3 AND o.origin OPERATOR(pg_catalog.=) $1 FOR UPDATE SKIP LOCKED),"
 	" released AS ("
 	"	UPDATE osmtalk.outbox o"
 	"	   SET claimed_at = NULL,"
@@ -52,8 +53,15 @@ static OsmtalkStatement release_claims = {
 	"   LEFT JOIN osmtalk.events e ON e.id OPERATOR(pg_catalog.=) r.event_id"
 	"   LEFT JOIN LATERAL osmtalk.delivery_target(e.type, e.org_id, e.campaign_id) t ON true"
 	" ON CONFLICT DO NOTHING",
+	3,
+	{TEXTOID, BOOLOID, TIMESTAMPTZOID}};
+
+static OsmtalkStatement count_claims = {
+	"osmtalk: release claims",
+	"SELECT pg_catalog.count(*) FROM osmtalk.outbox o"
+	" WHERE o.claimed_at OPERATOR(pg_catalog.<) $2 AND o.origin OPERATOR(pg_catalog.=) $1",
 	2,
-	{TEXTOID, BOOLOID}};
+	{TEXTOID, TIMESTAMPTZOID}};
 
 static OsmtalkStatement set_aside = {
 	"osmtalk: set events aside",
@@ -82,6 +90,9 @@ static OsmtalkStatement expire_calls = {
 
 static Oid extension_oid = InvalidOid;
 static Datum origin; /* in TopMemoryContext */
+static TimestampTz attached_at;
+static bool died_of_its_own; /* the worker before this one */
+static bool claims_left;	 /* by that worker, in rows that were locked */
 
 Datum
 osmtalk_origin(void)
@@ -94,9 +105,37 @@ lock_outbox(void)
 {
 	LOCKTAG tag;
 
-	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, LOCK_CLASS, LOCK_SLICE, 2);
+	/* the last number keeps it out of reach of SQL's advisory lock functions, which use 1 and 2 */
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, LOCK_CLASS, LOCK_SLICE, 3);
 	/* a session lock: it dies with this process, and not before */
 	return LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+/*
+ * In the current transaction.  What another session has locked is left for
+ * later.  Returns how many were released.
+ */
+static uint64
+release_claims_of_others(TimestampTz before)
+{
+	Datum values[3];
+	uint64 released;
+	bool isnull;
+
+	values[0] = osmtalk_origin();
+	values[1] = BoolGetDatum(died_of_its_own);
+	values[2] = TimestampTzGetDatum(before);
+	osmtalk_execute(&release_claims, values);
+	released = SPI_processed;
+	if (released > 0)
+		ereport(LOG,
+				errmsg("osmtalk: " UINT64_FORMAT " requests were in flight when the last worker of database \"%s\" ended, they are made again",
+					   released, get_database_name(MyDatabaseId)));
+
+	values[1] = TimestampTzGetDatum(before);
+	osmtalk_execute(&count_claims, values);
+	claims_left = DatumGetInt64(osmtalk_column(SPI_tuptable->vals[0], 1, &isnull)) > 0;
+	return released;
 }
 
 bool
@@ -118,15 +157,12 @@ osmtalk_outbox_attach(bool crashed, bool *owned_by_other)
 	old = MemoryContextSwitchTo(TopMemoryContext);
 	origin = CStringGetTextDatum(psprintf(UINT64_FORMAT "/%u", GetSystemIdentifier(), MyDatabaseId));
 	MemoryContextSwitchTo(old);
+	attached_at = GetCurrentTimestamp();
+	died_of_its_own = crashed;
 
 	osmtalk_make_durable();
+	(void) release_claims_of_others(DT_NOEND); /* this process has made none yet */
 	values[0] = osmtalk_origin();
-	values[1] = BoolGetDatum(crashed);
-	osmtalk_execute(&release_claims, values);
-	if (SPI_processed > 0)
-		ereport(LOG,
-				errmsg("osmtalk: " UINT64_FORMAT " requests were in flight when the last worker of database \"%s\" ended, they are made again",
-					   (uint64) SPI_processed, get_database_name(MyDatabaseId)));
 	values[1] = Int16GetDatum(OSMTALK_CONDEMNED_DEATHS);
 	osmtalk_execute(&set_aside, values);
 	if (SPI_processed > 0)
@@ -138,16 +174,76 @@ osmtalk_outbox_attach(bool crashed, bool *owned_by_other)
 }
 
 bool
-osmtalk_outbox_exists(void)
+osmtalk_outbox_release_rest(void)
 {
-	bool exists;
+	uint64 released;
+
+	if (!claims_left)
+		return false;
+	osmtalk_begin();
+	osmtalk_make_durable();
+	released = release_claims_of_others(attached_at);
+	osmtalk_commit();
+	return released > 0;
+}
+
+/* The extension as it is now, InvalidOid if there is none; in its own transaction. */
+static Oid
+current_extension(void)
+{
+	Oid current;
 
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	exists = get_extension_oid("osmtalk", true) == extension_oid;
+	current = get_extension_oid("osmtalk", true);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
-	return exists;
+	return current;
+}
+
+OsmtalkPresence
+osmtalk_outbox_presence(void)
+{
+	Oid current = current_extension();
+
+	return current == extension_oid ? OSMTALK_PRESENT : OidIsValid(current) ? OSMTALK_REPLACED
+																			: OSMTALK_ABSENT;
+}
+
+/*
+ * Locks the tables that the worker writes, and those that it reads as well if
+ * it must not wait.  False if the extension is not the one that this process
+ * attached to (dropped, or dropped and created again: then the tables have
+ * the same names and other rows), or a lock would have to be waited for.
+ */
+bool
+osmtalk_lock_tables(bool wait)
+{
+	static const struct
+	{
+		const char *name;
+		LOCKMODE mode;
+	} tables[] = {
+		{"outbox", RowExclusiveLock},
+		{"delivery_attempts", RowExclusiveLock},
+		{"events", AccessShareLock},
+		{"campaigns", AccessShareLock},
+		{"org_settings", AccessShareLock},
+	};
+	Oid schema = get_namespace_oid("osmtalk", true);
+
+	for (int i = 0; i < (wait ? 1 : lengthof(tables)); i++)
+	{
+		Oid table = OidIsValid(schema) ? get_relname_relid(tables[i].name, schema) : InvalidOid;
+
+		if (!OidIsValid(table))
+			return false;
+		if (wait)
+			LockRelationOid(table, tables[i].mode);
+		else if (!ConditionalLockRelationOid(table, tables[i].mode))
+			return false;
+	}
+	return get_extension_oid("osmtalk", true) == extension_oid;
 }
 
 /* Says in the log, when it changes, what waits for adopt(). */
@@ -175,34 +271,27 @@ osmtalk_report_not_adopted(void)
 bool
 osmtalk_outbox_leave(dlist_head *to_settle)
 {
-	static const char *const tables[] = {"outbox", "delivery_attempts"};
-	Datum values[2];
-	Oid schema;
+	Datum values[3];
+	bool ok;
 
 	osmtalk_begin();
-	schema = get_namespace_oid("osmtalk", true);
-	for (int i = 0; i < lengthof(tables); i++)
+	ok = osmtalk_lock_tables(false);
+	if (ok)
 	{
-		Oid table = OidIsValid(schema) ? get_relname_relid(tables[i], schema) : InvalidOid;
-
-		if (!OidIsValid(table) || !ConditionalLockRelationOid(table, RowExclusiveLock))
-		{
-			osmtalk_commit();
-			return false;
-		}
+		/* no standby is waited for: what is lost with it is made again */
+		(void) set_config_option("synchronous_commit", "local",
+								 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
+		osmtalk_settle(to_settle, false);
+		values[0] = osmtalk_origin();
+		values[1] = BoolGetDatum(false);
+		values[2] = TimestampTzGetDatum(DT_NOEND);
+		osmtalk_execute(&release_claims, values);
 	}
-	/* no standby is waited for: what is lost with it is made again */
-	(void) set_config_option("synchronous_commit", "local",
-							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
-	osmtalk_settle(to_settle);
-	values[0] = osmtalk_origin();
-	values[1] = BoolGetDatum(false);
-	osmtalk_execute(&release_claims, values);
 	osmtalk_commit();
-	return true;
+	return ok;
 }
 
-bool
+OsmtalkExpired
 osmtalk_outbox_expire_calls(void)
 {
 	Datum values[1] = {Int32GetDatum(EXPIRE_BATCH)};
@@ -213,5 +302,6 @@ osmtalk_outbox_expire_calls(void)
 	osmtalk_execute(&expire_calls, values);
 	expired = DatumGetInt64(osmtalk_column(SPI_tuptable->vals[0], 1, &isnull));
 	osmtalk_commit();
-	return expired < EXPIRE_BATCH;
+	return expired == 0 ? OSMTALK_EXPIRED_NONE : expired < EXPIRE_BATCH ? OSMTALK_EXPIRED_ALL
+																		: OSMTALK_EXPIRED_SOME;
 }

@@ -26,8 +26,28 @@ extern Datum osmtalk_origin(void);
  */
 extern bool osmtalk_outbox_attach(bool crashed, bool *owned_by_other);
 
-/* Whether the extension this process attached to is still there; in its own transaction. */
-extern bool osmtalk_outbox_exists(void);
+/*
+ * Releases what the worker before this one had claimed in rows that another
+ * session had locked; in its own transaction.  True if there were any.
+ */
+extern bool osmtalk_outbox_release_rest(void);
+
+typedef enum OsmtalkPresence
+{
+	OSMTALK_PRESENT,
+	OSMTALK_REPLACED, /* dropped, and created again */
+	OSMTALK_ABSENT
+} OsmtalkPresence;
+
+/* What became of the extension that this process attached to; in its own transaction. */
+extern OsmtalkPresence osmtalk_outbox_presence(void);
+
+/*
+ * Keeps the extension from being dropped during the current transaction.
+ * False if it is not the one this process attached to, or if !wait and a lock
+ * would have to be waited for.
+ */
+extern bool osmtalk_lock_tables(bool wait);
 
 /*
  * Before the process ends: settles, and makes what is in flight wait again.
@@ -35,8 +55,15 @@ extern bool osmtalk_outbox_exists(void);
  */
 extern bool osmtalk_outbox_leave(dlist_head *settle);
 
-/* Decides calls whose time is up; false if there may be more. */
-extern bool osmtalk_outbox_expire_calls(void);
+typedef enum OsmtalkExpired
+{
+	OSMTALK_EXPIRED_ALL,
+	OSMTALK_EXPIRED_SOME, /* there may be more */
+	OSMTALK_EXPIRED_NONE  /* there are some, and none could be decided */
+} OsmtalkExpired;
+
+/* Decides calls whose time is up; in its own transaction. */
+extern OsmtalkExpired osmtalk_outbox_expire_calls(void);
 
 /* Says in the log, when it changes, what waits for adopt(); in the current transaction. */
 extern void osmtalk_report_not_adopted(void);

@@ -17,6 +17,7 @@
 #include "request.h"
 #include "settings.h"
 #include "signing.h"
+#include "storage/fd.h"
 
 /* read on past what is kept, so that the connection can be used again, but not for ever */
 #define MOST_RESPONSE (64 * 1024)
@@ -25,6 +26,7 @@
 /* idle connections older than this are not used again, open ones are checked anew */
 #define MAX_IDLE_S 30
 #define MAX_LIFETIME_S 600
+#define CA_CACHE_S 60
 
 static size_t
 write_callback(char *data, size_t size, size_t count, void *arg)
@@ -63,15 +65,31 @@ may_connect(OsmtalkDelivery *d, const struct sockaddr *addr)
 static curl_socket_t
 opensocket_callback(void *arg, curlsocktype purpose, struct curl_sockaddr *addr)
 {
-	int fd;
+	int fd = -1;
 
 	if (purpose != CURLSOCKTYPE_IPCXN || !may_connect(arg, &addr->addr))
 		return CURL_SOCKET_BAD;
-	fd = socket(addr->family, addr->socktype, addr->protocol);
+	/* counted by fd.c, so that it closes files of its own in time */
+	if (AcquireExternalFD())
+	{
+		fd = socket(addr->family, addr->socktype, addr->protocol);
+		if (fd < 0)
+			ReleaseExternalFD();
+	}
 	if (fd < 0)
+	{
+		((OsmtalkDelivery *) arg)->starved = errno == EMFILE || errno == ENFILE;
 		return CURL_SOCKET_BAD;
+	}
 	(void) fcntl(fd, F_SETFD, FD_CLOEXEC);
 	return fd;
+}
+
+static int
+closesocket_callback(void *arg, curl_socket_t fd)
+{
+	ReleaseExternalFD();
+	return close(fd);
 }
 
 /* Asked before each request, on a connection used again too: settings may have changed since. */
@@ -106,6 +124,7 @@ osmtalk_request_create(void)
 	SET(CURLOPT_HTTP09_ALLOWED, 0L);
 	SET(CURLOPT_FOLLOWLOCATION, 0L);
 	SET(CURLOPT_OPENSOCKETFUNCTION, opensocket_callback);
+	SET(CURLOPT_CLOSESOCKETFUNCTION, closesocket_callback);
 	SET(CURLOPT_PREREQFUNCTION, prereq_callback);
 	SET(CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);
 
@@ -123,6 +142,11 @@ osmtalk_request_create(void)
 		SET(CURLOPT_CAINFO, osmtalk_ca_file);
 		SET(CURLOPT_CAPATH, NULL);
 	}
+
+#if LIBCURL_VERSION_NUM >= 0x075700
+	/* read the authorities again after a while: the file may have changed under its name */
+	SET(CURLOPT_CA_CACHE_TIMEOUT, (long) CA_CACHE_S);
+#endif
 
 	/* signals are PostgreSQL's; what is left of a resolver thread is not waited for */
 	SET(CURLOPT_NOSIGNAL, 1L);
@@ -217,7 +241,12 @@ void
 osmtalk_request_finish(CURL *easy, OsmtalkDelivery *d, CURLcode code)
 {
 	long status = 0;
+	/* a name may have several addresses: what counts is whether one could be connected to */
+	bool refused = d->refusal != OSMTALK_EGRESS_ALLOWED &&
+		(code == CURLE_COULDNT_CONNECT || code == CURLE_ABORTED_BY_CALLBACK);
 
+	if (!refused)
+		d->refusal = OSMTALK_EGRESS_ALLOWED;
 	(void) curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
 
 	if (code == CURLE_OK || (code == CURLE_WRITE_ERROR && d->body_bytes > MOST_RESPONSE))
@@ -230,9 +259,9 @@ osmtalk_request_finish(CURL *easy, OsmtalkDelivery *d, CURLcode code)
 			snprintf(d->error, sizeof(d->error), "HTTP %ld", status);
 	}
 	/* one sentence for whatever is refused: the answer must not map the network */
-	else if (d->refusal == OSMTALK_EGRESS_NEEDS_HTTPS)
+	else if (refused && d->refusal == OSMTALK_EGRESS_NEEDS_HTTPS)
 		strlcpy(d->error, "not sent: plain http is allowed only inside osmtalk.trusted_networks", sizeof(d->error));
-	else if (d->refusal != OSMTALK_EGRESS_ALLOWED)
+	else if (refused)
 		strlcpy(d->error, "not sent: the address is not public and not in osmtalk.trusted_networks", sizeof(d->error));
 	else if (code == CURLE_WRITE_ERROR)
 		strlcpy(d->error, "the answer's headers are too long", sizeof(d->error));

@@ -17,22 +17,56 @@
 #include "varatt.h"
 #endif
 
+#define ATTEMPTS                                                                                             \
+	"ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4)," \
+	" pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7), pg_catalog.unnest($8))"           \
+	" n (event_id, attempt, url, started_at, duration_ms, http_status, error, response_body)"
+#define ATTEMPT_TYPES                                \
+	{                                                \
+		TEXTARRAYOID, INT4ARRAYOID, TEXTARRAYOID,    \
+			TIMESTAMPTZARRAYOID, FLOAT8ARRAYOID,     \
+			INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID \
+	}
+
 static OsmtalkStatement record_attempts = {
 	"osmtalk: record results",
 	"INSERT INTO osmtalk.delivery_attempts"
 	" (event_id, attempt, url, started_at, duration_ms, http_status, error, response_body)"
-	" SELECT * FROM ROWS FROM ("
-	"	pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4),"
-	"	pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7), pg_catalog.unnest($8))"
-	/* only after somebody wrote to these tables by hand; it must not stop the others */
+	" SELECT n.* FROM " ATTEMPTS
 	" ON CONFLICT DO NOTHING",
 	8,
-	{TEXTARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TIMESTAMPTZARRAYOID,
-	 FLOAT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID}};
+	ATTEMPT_TYPES};
+
+/*
+ * A number can be taken: by a redelivery that was asked for while the attempt
+ * before was being settled, or by hand.  The attempt was made, so it gets the
+ * next.
+ */
+static OsmtalkStatement renumber_attempts = {
+	"osmtalk: record results",
+	"INSERT INTO osmtalk.delivery_attempts"
+	" (event_id, attempt, url, started_at, duration_ms, http_status, error, response_body)"
+	" SELECT n.event_id, (SELECT pg_catalog.max(a.attempt) OPERATOR(pg_catalog.+) 1 FROM osmtalk.delivery_attempts a"
+	"					   WHERE a.event_id OPERATOR(pg_catalog.=) n.event_id),"
+	"		 n.url, n.started_at, n.duration_ms, n.http_status, n.error, n.response_body"
+	"   FROM " ATTEMPTS
+	"  WHERE NOT EXISTS (SELECT FROM osmtalk.delivery_attempts a"
+	"					   WHERE a.event_id OPERATOR(pg_catalog.=) n.event_id"
+	"						 AND a.started_at OPERATOR(pg_catalog.=) n.started_at)"
+	" ON CONFLICT DO NOTHING",
+	8,
+	ATTEMPT_TYPES};
 
 static OsmtalkStatement remove_rows = {
 	"osmtalk: record results",
 	"DELETE FROM osmtalk.outbox o WHERE o.id OPERATOR(pg_catalog.=) ANY ($1)",
+	1,
+	{INT8ARRAYOID}};
+
+static OsmtalkStatement remove_unlocked_rows = {
+	"osmtalk: record results",
+	"DELETE FROM osmtalk.outbox o WHERE o.id IN ("
+	"	SELECT u.id FROM osmtalk.outbox u WHERE u.id OPERATOR(pg_catalog.=) ANY ($1) FOR UPDATE SKIP LOCKED)",
 	1,
 	{INT8ARRAYOID}};
 
@@ -84,7 +118,7 @@ set_column(Columns *columns, int number, int row, Datum value, bool isnull)
 }
 
 void
-osmtalk_settle(dlist_head *deliveries)
+osmtalk_settle(dlist_head *deliveries, bool wait)
 {
 	Columns columns = {0};
 	Datum arrays[8];
@@ -138,6 +172,8 @@ osmtalk_settle(dlist_head *deliveries)
 													   type, len, byval, align));
 	}
 	osmtalk_execute(&record_attempts, arrays);
+	if (SPI_processed < columns.n)
+		osmtalk_execute(&renumber_attempts, arrays);
 	values[0] = PointerGetDatum(osmtalk_int8_array(ids, columns.n));
-	osmtalk_execute(&remove_rows, values);
+	osmtalk_execute(wait ? &remove_rows : &remove_unlocked_rows, values);
 }

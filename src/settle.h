@@ -7,7 +7,11 @@
 
 #include "delivery.h"
 
-/* Writes the deliveries' attempts and removes their outbox rows, in the current transaction. */
-extern void osmtalk_settle(dlist_head *deliveries);
+/*
+ * Writes the deliveries' attempts and removes their outbox rows, in the
+ * current transaction.  Without wait, rows that another session has locked
+ * stay.
+ */
+extern void osmtalk_settle(dlist_head *deliveries, bool wait);
 
 #endif

@@ -47,21 +47,38 @@ osmtalk_begin(void)
 }
 
 /*
- * A cancel or a termination would end the wait for a synchronous standby with
- * a mere warning, and a claim would look durable that is not: the one is
- * ignored meanwhile, the other ends the process here.
+ * A cancel is for statements: between transactions there is nothing to cancel,
+ * and during a commit it would end the wait for a synchronous standby with a
+ * mere warning, so that a claim would look durable that is not.  (A
+ * termination does that too; it is for the caller to heed interrupts before
+ * it acts on what was committed.)
  */
+static void
+ignore_cancels(void)
+{
+	pqsignal(SIGINT, SIG_IGN);
+	QueryCancelPending = false;
+}
+
 void
 osmtalk_commit(void)
 {
 	SPI_finish();
 	PopActiveSnapshot();
-	CHECK_FOR_INTERRUPTS();
-	pqsignal(SIGINT, SIG_IGN);
+	ignore_cancels();
 	CommitTransactionCommand();
-	pqsignal(SIGINT, StatementCancelHandler);
-	CHECK_FOR_INTERRUPTS();
 	pgstat_report_stat(false);
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+void
+osmtalk_abort(void)
+{
+	HOLD_INTERRUPTS();
+	ignore_cancels();
+	AbortOutOfAnyTransaction();
+	FlushErrorState();
+	RESUME_INTERRUPTS();
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
 

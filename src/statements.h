@@ -23,9 +23,14 @@ typedef struct OsmtalkStatement
 	SPIPlanPtr plan;
 } OsmtalkStatement;
 
-/* A transaction with a snapshot, connected to SPI; and its end. */
+/*
+ * A transaction with a snapshot, connected to SPI; its end; and its end after
+ * an error, which is forgotten.  Commit does not heed interrupts once the
+ * transaction is committed: what it has claimed must not get lost.
+ */
 extern void osmtalk_begin(void);
 extern void osmtalk_commit(void);
+extern void osmtalk_abort(void);
 
 /* Makes the current transaction's commit wait for the disk, and for a synchronous standby. */
 extern void osmtalk_make_durable(void);

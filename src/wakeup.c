@@ -154,7 +154,7 @@ osmtalk_wake_launcher(void)
 {
 	Latch *latch = osmtalk_shared->launcher_latch;
 
-	pg_atomic_write_u32(&osmtalk_shared->launcher_wake, 1);
+	pg_atomic_fetch_or_u32(&osmtalk_shared->launcher_wake, OSMTALK_WAKE_LAUNCHER);
 	if (latch != NULL)
 		SetLatch(latch);
 }
@@ -262,6 +262,8 @@ at_transaction_end(XactEvent event, void *arg)
 			/* for a worker that is looking, and has looked before this commit */
 			pg_atomic_fetch_or_u32(&slot->wake, OSMTALK_WAKE_LOOK);
 		}
+		else
+			pg_atomic_fetch_or_u32(&osmtalk_shared->launcher_wake, OSMTALK_WAKE_START);
 		LWLockRelease(osmtalk_shared->lock);
 	}
 	if (wake & (OSMTALK_WAKE_START | OSMTALK_WAKE_LAUNCHER))
@@ -326,7 +328,7 @@ slot_state(const OsmtalkSlot *slot)
 		case OSMTALK_SLOT_STOPPED:
 			return slot->holder != 0 ? "stopped: makes way for DDL" : "stopped: will be restarted";
 		default:
-			return "starting";
+			return slot->last_error_at != 0 && slot->last_error_at >= slot->started_at ? "starting: the outbox does not work, see last_error" : "starting";
 	}
 }
 

@@ -59,7 +59,7 @@ typedef struct OsmtalkShared
 {
 	LWLock *lock;
 	Latch *launcher_latch;			/* NULL while there is no launcher */
-	pg_atomic_uint32 launcher_wake; /* nonzero: the databases have changed */
+	pg_atomic_uint32 launcher_wake; /* OSMTALK_WAKE_LAUNCHER; OSMTALK_WAKE_START: by one that found no slot */
 	int nslots;
 	OsmtalkSlot slots[FLEXIBLE_ARRAY_MEMBER];
 } OsmtalkShared;

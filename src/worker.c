@@ -19,6 +19,7 @@
 #include "access/xact.h"
 #include "commands/dbcommands.h"
 #include "fmgr.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
@@ -37,6 +38,7 @@
 #include "outbox.h"
 #include "ownership.h"
 #include "settings.h"
+#include "statements.h"
 #include "wakeup.h"
 
 PG_MODULE_MAGIC;
@@ -44,6 +46,9 @@ PG_MODULE_MAGIC;
 /* pauses after a failed transaction double from the first to the second */
 #define FIRST_PAUSE_MS 100
 #define LONGEST_PAUSE_MS 5000
+
+/* calls are looked at for having become overdue this often, or more often */
+#define OVERDUE_INTERVAL_MS 1000
 
 PGDLLEXPORT void osmtalk_worker_main(Datum arg);
 
@@ -86,7 +91,10 @@ static void pin_settings(void);
 static void loop(void);
 static bool take_turn(void);
 static void recover_from_error(OsmtalkTurn *turn);
+static long report_failure(const char *what);
+static void quit(OsmtalkPresence presence) pg_attribute_noreturn();
 static void expire_calls(void);
+static bool release_rest(void);
 static void send_all(dlist_head *claimed);
 static void collect_results(void);
 static void publish_figures(void);
@@ -131,6 +139,7 @@ osmtalk_worker_main(Datum arg)
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
+	pqsignal(SIGINT, SIG_IGN); /* but within a transaction, see statements.c */
 	watch_for_crashes(database);
 	BackgroundWorkerUnblockSignals();
 
@@ -172,9 +181,13 @@ pin_settings(void)
 		const char *name;
 		const char *value;
 	} pinned[] = {
+		{"role", "none"},
 		{"search_path", "pg_catalog"},
 		{"statement_timeout", "0"},
 		{"idle_in_transaction_session_timeout", "0"},
+#if PG_VERSION_NUM >= 170000
+		{"transaction_timeout", "0"},
+#endif
 		/* short: results wait in memory meanwhile, and requests want to be served */
 		{"lock_timeout", "500ms"},
 		{"default_transaction_isolation", "read committed"},
@@ -205,27 +218,63 @@ set_slot_state(OsmtalkSlotState state)
 	LWLockRelease(osmtalk_shared->lock);
 }
 
+/*
+ * Becomes the owner of the outbox; does not return if there is none.  Whatever
+ * keeps it from that (a read-only database, a lock) is waited out here, where
+ * it can be told.
+ */
+static void
+attach(Oid database)
+{
+	bool crashed = access(crash_file, F_OK) == 0;
+	bool owned_by_other = false;
+	int waits = 0;
+	long pause;
+
+	for (;;)
+	{
+		bool done = false;
+
+		MemoryContextSwitchTo(turn_context);
+		PG_TRY();
+		{
+			done = osmtalk_outbox_attach(crashed, &owned_by_other);
+			if (!done && !owned_by_other)
+				quit(OSMTALK_ABSENT);
+			/* the owner before this one is on its way out */
+			pause = 50;
+			if (!done && ++waits == 100)
+				ereport(LOG, errmsg("osmtalk: %s waits for another process that owns the outbox", MyBgworkerEntry->bgw_name));
+		}
+		PG_CATCH();
+		{
+			pause = report_failure("osmtalk: the worker cannot start to work");
+		}
+		PG_END_TRY();
+		MemoryContextReset(turn_context);
+		if (done)
+			break;
+
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, pause, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+	}
+	failures = 0;
+	(void) unlink(crash_file);
+	attached = true;
+	before_shmem_exit(leave, (Datum) 0);
+}
+
 static void
 start_up(Oid database)
 {
-	bool crashed = access(crash_file, F_OK) == 0;
-	bool owned_by_other;
-
-	while (!osmtalk_outbox_attach(crashed, &owned_by_other))
-	{
-		if (!owned_by_other)
-		{
-			/* an extension created since has left a note here: then look again */
-			set_slot_state(pg_atomic_exchange_u32(&slot->wake, 0) != 0 ? OSMTALK_SLOT_WANTED : OSMTALK_SLOT_NO_EXTENSION);
-			proc_exit(0);
-		}
-		/* the owner before this one is on its way out */
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 50, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
-	}
-	(void) unlink(crash_file);
-	attached = true;
+	turn_context = AllocSetContextCreate(TopMemoryContext, "osmtalk turn", ALLOCSET_DEFAULT_SIZES);
+	attach(database);
 
 	failing_endpoints = hash_create("osmtalk failing endpoints", 64,
 									&(HASHCTL){.keysize = sizeof(OsmtalkEndpoint *), .entrysize = sizeof(FailingEndpoint)},
@@ -233,7 +282,7 @@ start_up(Oid database)
 	scheduler = osmtalk_scheduler_create();
 	if (scheduler == NULL)
 		ereport(ERROR, errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory"));
-	osmtalk_scheduler_set_limits(scheduler, osmtalk_max_in_flight, osmtalk_max_in_flight_per_endpoint);
+	osmtalk_scheduler_set_limits(scheduler, osmtalk_http_capacity(), osmtalk_max_in_flight_per_endpoint);
 
 	wait_set =
 #if PG_VERSION_NUM >= 170000
@@ -245,7 +294,6 @@ start_up(Oid database)
 	AddWaitEventToSet(wait_set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
 	sockets_position = AddWaitEventToSet(wait_set, WL_SOCKET_READABLE, osmtalk_http_start(), NULL, NULL);
 
-	before_shmem_exit(leave, (Datum) 0);
 	set_slot_state(OSMTALK_SLOT_RUNNING);
 	osmtalk_wake_launcher();
 	ereport(LOG,
@@ -267,13 +315,14 @@ loop(void)
 		{
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
-			osmtalk_scheduler_set_limits(scheduler, osmtalk_max_in_flight, osmtalk_max_in_flight_per_endpoint);
+			osmtalk_scheduler_set_limits(scheduler, osmtalk_http_capacity(), osmtalk_max_in_flight_per_endpoint);
 			osmtalk_http_reload();
 			/* they were worked out from the old intervals */
 			next_poll = next_overdue_check = 0;
 		}
 
 		MemoryContextSwitchTo(turn_context);
+		turn_after = Min(turn_after, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LONGEST_PAUSE_MS));
 		if (GetCurrentTimestamp() >= turn_after)
 			progress = take_turn();
 		publish_figures();
@@ -296,7 +345,12 @@ take_turn(void)
 	OsmtalkTurn turn = {0};
 	TimestampTz now = GetCurrentTimestamp();
 	uint32 wake = pg_atomic_exchange_u32(&slot->wake, 0);
-	bool poll = now >= next_poll;
+	bool poll;
+
+	/* a clock that was set back must not stop the work until it has caught up */
+	next_poll = Min(next_poll, TimestampTzPlusMilliseconds(now, osmtalk_poll_interval));
+	next_overdue_check = Min(next_overdue_check, TimestampTzPlusMilliseconds(now, LONGEST_PAUSE_MS));
+	poll = now >= Min(next_poll, next_overdue_check);
 
 	if (wake & OSMTALK_WAKE_RELOAD)
 		reload_wanted = true;
@@ -304,13 +358,15 @@ take_turn(void)
 		!(osmtalk_enabled && osmtalk_scheduler_can_pick(scheduler, now)))
 		return false;
 
+	if (now >= next_overdue_check && release_rest())
+		reload_wanted = true;
 	turn.settle = &results;
 	turn.reload = reload_wanted;
 	turn.check_overdue = now >= next_overdue_check;
 	turn.claim = osmtalk_enabled;
 	next_poll = TimestampTzPlusMilliseconds(now, osmtalk_poll_interval);
 	if (turn.check_overdue)
-		next_overdue_check = next_poll;
+		next_overdue_check = TimestampTzPlusMilliseconds(now, Min(osmtalk_poll_interval, OVERDUE_INTERVAL_MS));
 
 	PG_TRY();
 	{
@@ -322,6 +378,11 @@ take_turn(void)
 		return false;
 	}
 	PG_END_TRY();
+
+	if (turn.gone)
+		quit(osmtalk_outbox_presence());
+	/* a termination may have cut short the wait for a standby: then nothing is sent */
+	CHECK_FOR_INTERRUPTS();
 
 	if (failures > 0)
 		ereport(LOG, errmsg("osmtalk: the outbox works again, after %d failures", failures));
@@ -341,7 +402,7 @@ static void
 note_error(const char *error)
 {
 	LWLockAcquire(osmtalk_shared->lock, LW_EXCLUSIVE);
-	strlcpy(slot->last_error, error, sizeof(slot->last_error));
+	strlcpy(slot->last_error, error, pg_mbcliplen(error, strlen(error), sizeof(slot->last_error) - 1) + 1);
 	slot->last_error_at = GetCurrentTimestamp();
 	LWLockRelease(osmtalk_shared->lock);
 }
@@ -354,13 +415,31 @@ take_error(void)
 
 	MemoryContextSwitchTo(turn_context);
 	error = CopyErrorData();
-	HOLD_INTERRUPTS();
-	AbortOutOfAnyTransaction();
-	FlushErrorState();
+	osmtalk_abort();
 	MemoryContextSwitchTo(turn_context);
-	RESUME_INTERRUPTS();
-	pgstat_report_activity(STATE_IDLE, NULL);
 	return error;
+}
+
+/*
+ * In a PG_CATCH: notes the error, and says it in the log, at the first and
+ * then ever more seldom.  Returns how many milliseconds to wait before trying
+ * again.
+ */
+static long
+report_failure(const char *what)
+{
+	ErrorData *error = take_error();
+	long pause = Min(FIRST_PAUSE_MS << Min(failures, 10), LONGEST_PAUSE_MS);
+
+	if ((failures & (failures - 1)) == 0)
+		ereport(LOG,
+				errcode(error->sqlerrcode),
+				errmsg("%s: %s", what, error->message),
+				error->detail ? errdetail_internal("%s", error->detail) : 0);
+	failures++;
+	note_error(error->message);
+	FreeErrorData(error);
+	return pause;
 }
 
 /*
@@ -370,32 +449,37 @@ take_error(void)
 static void
 recover_from_error(OsmtalkTurn *turn)
 {
-	ErrorData *error = take_error();
-	int pause;
+	long pause;
+	OsmtalkPresence presence;
 
+	pause = report_failure("osmtalk: nothing is sent until the outbox works again");
 	osmtalk_outbox_turn_failed(turn, scheduler);
 	reload_wanted = true;
 
-	if (!osmtalk_outbox_exists())
-	{
-		/* DROP EXTENSION: the events are gone, and so is this worker's work */
-		attached = false;
-		set_slot_state(OSMTALK_SLOT_NO_EXTENSION);
-		ereport(LOG, errmsg("osmtalk: the extension was dropped, %s ends", MyBgworkerEntry->bgw_name));
-		proc_exit(0);
-	}
-
-	pause = Min(FIRST_PAUSE_MS << Min(failures, 10), LONGEST_PAUSE_MS);
+	presence = osmtalk_outbox_presence();
+	if (presence != OSMTALK_PRESENT)
+		quit(presence);
 	turn_after = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), pause);
-	/* the first, then ever more seldom */
-	if ((failures & (failures - 1)) == 0)
-		ereport(LOG,
-				errcode(error->sqlerrcode),
-				errmsg("osmtalk: nothing is sent until the outbox works again: %s", error->message),
-				error->detail ? errdetail_internal("%s", error->detail) : 0);
-	failures++;
-	note_error(error->message);
-	FreeErrorData(error);
+}
+
+/*
+ * Ends the process because there is nothing for it to do: the database does
+ * not have the extension, or has another one of the name, which wants a worker
+ * of its own.
+ */
+static void
+quit(OsmtalkPresence presence)
+{
+	bool wanted = presence == OSMTALK_REPLACED;
+
+	if (attached)
+		ereport(LOG, errmsg("osmtalk: the extension was dropped, %s ends", MyBgworkerEntry->bgw_name));
+	/* what an extension that was created since has left here */
+	else if (pg_atomic_exchange_u32(&slot->wake, 0) != 0)
+		wanted = true;
+	attached = false;
+	set_slot_state(wanted ? OSMTALK_SLOT_WANTED : OSMTALK_SLOT_NO_EXTENSION);
+	proc_exit(0);
 }
 
 /* ---- calls whose time is up ---- */
@@ -403,10 +487,22 @@ recover_from_error(OsmtalkTurn *turn)
 static void
 expire_calls(void)
 {
+	long pause = OVERDUE_INTERVAL_MS;
+
 	PG_TRY();
 	{
-		if (!osmtalk_outbox_expire_calls())
-			next_overdue_check = 0; /* there may be more */
+		switch (osmtalk_outbox_expire_calls())
+		{
+			case OSMTALK_EXPIRED_ALL:
+				break;
+			case OSMTALK_EXPIRED_SOME:
+				pause = 0;
+				break;
+			case OSMTALK_EXPIRED_NONE:
+				/* locked, or refused by a trigger of the user's */
+				pause = LONGEST_PAUSE_MS;
+				break;
+		}
 	}
 	PG_CATCH();
 	{
@@ -417,9 +513,28 @@ expire_calls(void)
 				errmsg("osmtalk: could not decide overdue calls: %s", error->message));
 		note_error(error->message);
 		FreeErrorData(error);
-		next_overdue_check = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 10 * LONGEST_PAUSE_MS);
+		pause = LONGEST_PAUSE_MS;
 	}
 	PG_END_TRY();
+	next_overdue_check = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), pause);
+}
+
+/* Claims of the worker before this one that were locked when it started; mostly none. */
+static bool
+release_rest(void)
+{
+	bool released = false;
+
+	PG_TRY();
+	{
+		released = osmtalk_outbox_release_rest();
+	}
+	PG_CATCH();
+	{
+		FreeErrorData(take_error()); /* the next turn meets it too, if it lasts */
+	}
+	PG_END_TRY();
+	return released;
 }
 
 /* ---- requests ---- */
@@ -523,10 +638,14 @@ wait_for_something(void)
 		timeout = until(now, turn_after);
 	else
 	{
-		timeout = until(now, next_poll);
+		timeout = until(now, Min(next_poll, next_overdue_check));
 		if (osmtalk_enabled && osmtalk_scheduler_next_due(scheduler, &due_at))
 			timeout = Min(timeout, until(now, due_at));
-		if (!dlist_is_empty(&results))
+		/*
+		 * The wake-up may have come while a commit waited for a standby, which
+		 * resets the latch.
+		 */
+		if (!dlist_is_empty(&results) || pg_atomic_read_u32(&slot->wake) != 0)
 			timeout = 0;
 	}
 	if (for_http >= 0)
@@ -568,6 +687,9 @@ leave_slot(int code, Datum arg)
 	slot->in_flight = 0;
 	if (slot->state == OSMTALK_SLOT_RUNNING || slot->state == OSMTALK_SLOT_STARTING)
 		slot->state = OSMTALK_SLOT_STOPPED;
+	/* an extension that was created while this process was about to leave */
+	else if (slot->state == OSMTALK_SLOT_NO_EXTENSION && pg_atomic_exchange_u32(&slot->wake, 0) != 0)
+		slot->state = OSMTALK_SLOT_WANTED;
 	LWLockRelease(osmtalk_shared->lock);
 	osmtalk_wake_launcher();
 }
