@@ -24,6 +24,16 @@ typedef struct Queue
 	size_t count;
 } Queue;
 
+/* what is to be expected of an endpoint */
+typedef enum Standing
+{
+	PROVEN, /* its last result was an answer, and no request waits for one longer than a second */
+	FRESH,	/* it has had no result yet */
+	SICK	/* neither */
+} Standing;
+
+#define STANDINGS 3
+
 struct OsmtalkEndpoint
 {
 	char *name;
@@ -32,9 +42,10 @@ struct OsmtalkEndpoint
 	Queue queue;
 	int window;
 	int in_flight;
-	int slow;			   /* of them, for more than a second */
-	bool answered;		   /* the last result was an answer */
-	bool counted_unproven; /* its requests are in unproven_in_flight */
+	int slow;		   /* of them, for more than a second */
+	bool answered;	   /* the last result was an answer */
+	bool tried;		   /* there was a result */
+	Standing standing; /* its requests are counted there */
 	/* its place in the ring of those that wait for a turn, NULL when not in it */
 	OsmtalkEndpoint *next;
 	OsmtalkEndpoint *prev;
@@ -67,12 +78,11 @@ struct OsmtalkScheduler
 	int max_in_flight;
 	int max_per_endpoint;
 	int in_flight;
-	int unproven_in_flight;
+	int in_flight_of[STANDINGS];
 	bool suspect_in_flight;
 	int64_t queued; /* in queues, later and suspects */
 
-	Ring proven;
-	Ring unproven;
+	Ring rings[STANDINGS];
 
 	OsmtalkEndpoint **buckets;
 	size_t nbuckets;
@@ -238,7 +248,7 @@ osmtalk_scheduler_endpoint(OsmtalkScheduler *s, const char *name)
 		grow_buckets(s);
 	e->hash = hash;
 	e->window = FIRST_WINDOW;
-	e->counted_unproven = true;
+	e->standing = FRESH;
 	e->next_in_bucket = s->buckets[hash & (s->nbuckets - 1)];
 	s->buckets[hash & (s->nbuckets - 1)] = e;
 	s->nendpoints++;
@@ -255,12 +265,6 @@ static int
 window_of(const OsmtalkScheduler *s, const OsmtalkEndpoint *e)
 {
 	return e->window < s->max_per_endpoint ? e->window : s->max_per_endpoint;
-}
-
-static Ring *
-ring_of(OsmtalkScheduler *s, const OsmtalkEndpoint *e)
-{
-	return e->counted_unproven ? &s->unproven : &s->proven;
 }
 
 static void
@@ -290,25 +294,35 @@ ring_remove(Ring *ring, OsmtalkEndpoint *e)
 	ring->count--;
 }
 
+static Standing
+standing_of(const OsmtalkEndpoint *e)
+{
+	if (e->slow > 0)
+		return SICK;
+	return e->answered ? PROVEN : e->tried ? SICK
+										   : FRESH;
+}
+
 /*
  * Puts the endpoint where it belongs after anything about it has changed: in
- * a ring if it has events and room in its window, counted as proven or not.
+ * the ring of its standing, if it has events and room in its window.
  */
 static void
 place(OsmtalkScheduler *s, OsmtalkEndpoint *e)
 {
-	bool unproven = !e->answered || e->slow > 0;
+	Standing standing = standing_of(e);
 	bool waits = e->queue.count > 0 && e->in_flight < window_of(s, e);
 
-	if (e->next != NULL && (!waits || unproven != e->counted_unproven))
-		ring_remove(ring_of(s, e), e);
-	if (unproven != e->counted_unproven)
+	if (e->next != NULL && (!waits || standing != e->standing))
+		ring_remove(&s->rings[e->standing], e);
+	if (standing != e->standing)
 	{
-		s->unproven_in_flight += unproven ? e->in_flight : -e->in_flight;
-		e->counted_unproven = unproven;
+		s->in_flight_of[e->standing] -= e->in_flight;
+		s->in_flight_of[standing] += e->in_flight;
+		e->standing = standing;
 	}
 	if (waits && e->next == NULL)
-		ring_insert(ring_of(s, e), e);
+		ring_insert(&s->rings[standing], e);
 }
 
 /* ---- the interface ---- */
@@ -399,22 +413,32 @@ advance(OsmtalkScheduler *s, int64_t now)
 	}
 }
 
-/* The endpoint whose turn it is, or NULL if none may send. */
+static int
+share(const OsmtalkScheduler *s, int part)
+{
+	return s->max_in_flight >= part ? s->max_in_flight / part : 1;
+}
+
+/*
+ * The endpoint whose turn it is, or NULL if none may send.  Those that have
+ * not proven themselves come first, so that they get to, but hold at most half
+ * of the slots, and the fresh and the sick a quarter each: the sick, however
+ * many, do not keep a fresh one waiting once they are known.
+ */
 static OsmtalkEndpoint *
 next_endpoint(OsmtalkScheduler *s)
 {
-	int unproven_limit = s->max_in_flight > 1 ? s->max_in_flight / 2 : 1;
-	bool unproven_may = s->unproven.count > 0 && s->unproven_in_flight < unproven_limit;
-
-	if (s->in_flight >= s->max_in_flight || s->suspect_in_flight)
-		return NULL;
 	/* a suspect waits for the others to be done: they must not keep it waiting */
-	if (s->nsuspects > 0)
+	if (s->in_flight >= s->max_in_flight || s->suspect_in_flight || s->nsuspects > 0)
 		return NULL;
-	/* the unproven come first: they are few at a time, and must get to prove themselves */
-	if (unproven_may)
-		return s->unproven.cursor;
-	return s->proven.cursor;
+	if (s->in_flight_of[FRESH] + s->in_flight_of[SICK] < share(s, 2))
+	{
+		if (s->rings[FRESH].count > 0 && s->in_flight_of[FRESH] < share(s, 4))
+			return s->rings[FRESH].cursor;
+		if (s->rings[SICK].count > 0 && s->in_flight_of[SICK] < share(s, 4))
+			return s->rings[SICK].cursor;
+	}
+	return s->rings[PROVEN].cursor;
 }
 
 bool
@@ -449,10 +473,8 @@ osmtalk_scheduler_pick(OsmtalkScheduler *s, int64_t now)
 	}
 	else
 	{
-		Ring *ring = ring_of(s, e);
-
 		t->id = queue_pop(&e->queue);
-		ring->cursor = e->next; /* the turn passes on */
+		s->rings[e->standing].cursor = e->next; /* the turn passes on */
 	}
 	t->endpoint = e;
 	t->suspect = suspect;
@@ -468,8 +490,7 @@ osmtalk_scheduler_pick(OsmtalkScheduler *s, int64_t now)
 	s->queued--;
 	s->in_flight++;
 	e->in_flight++;
-	if (e->counted_unproven)
-		s->unproven_in_flight++;
+	s->in_flight_of[e->standing]++;
 	place(s, e);
 	return t;
 }
@@ -490,8 +511,7 @@ osmtalk_scheduler_done(OsmtalkScheduler *s, OsmtalkTicket *t, OsmtalkVerdict ver
 	if (s->last_slow == t)
 		s->last_slow = t->older;
 
-	if (e->counted_unproven)
-		s->unproven_in_flight--;
+	s->in_flight_of[e->standing]--;
 	s->in_flight--;
 	e->in_flight--;
 	if (t->slow)
@@ -501,7 +521,7 @@ osmtalk_scheduler_done(OsmtalkScheduler *s, OsmtalkTicket *t, OsmtalkVerdict ver
 
 	if (verdict == OSMTALK_ANSWERED)
 	{
-		e->answered = true;
+		e->answered = e->tried = true;
 		if (e->window < s->max_per_endpoint)
 			e->window++;
 		else
@@ -510,6 +530,7 @@ osmtalk_scheduler_done(OsmtalkScheduler *s, OsmtalkTicket *t, OsmtalkVerdict ver
 	else if (verdict == OSMTALK_NO_ANSWER)
 	{
 		e->answered = false;
+		e->tried = true;
 		e->window = 1;
 	}
 	place(s, e);

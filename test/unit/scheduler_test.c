@@ -145,11 +145,26 @@ test_hung_endpoints(void)
 		add(name, 10000 + 100 * i, 10);
 	}
 	pick_all(0);
-	CHECK(npicked == 128, "endpoints that prove nothing hold half of the slots: %d", npicked);
+	CHECK(npicked == 64, "fresh endpoints hold a quarter of the slots: %d", npicked);
 	add("healthy", 1, 1000);
 	CHECK(pick_all(0) == 32 && in_flight_of("healthy") == 32, "a healthy one gets all of its window beside them");
 	finish_all("healthy", OSMTALK_ANSWERED);
-	CHECK(pick_all(5 * SECOND) == 32, "and keeps it while they hang");
+	pick_all(5 * SECOND);
+	CHECK(npicked == 128 + 32 && in_flight_of("healthy") == 32,
+		  "with those that hang, half of the slots; the healthy one keeps its own: %d", npicked);
+	finish_all("healthy", OSMTALK_ANSWERED);
+	finish_all(NULL, OSMTALK_NO_ANSWER);
+	for (int i = 0; i < 20; i++)
+	{
+		pick_all((20 + i) * (int64_t) SECOND);
+		if (i < 19)
+			finish_all(NULL, OSMTALK_NO_ANSWER);
+	}
+	/* all 500 have failed by now */
+	CHECK(npicked - in_flight_of("healthy") == 64, "once known, the sick hold a quarter: %d", npicked - in_flight_of("healthy"));
+	add("late", 100000, 10);
+	pick_all(40 * (int64_t) SECOND);
+	CHECK(in_flight_of("late") == 2, "and a fresh one gets in at once");
 }
 
 static void
