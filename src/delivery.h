@@ -39,6 +39,7 @@ typedef struct OsmtalkDelivery
 	bool https;
 	int refusal;		 /* OsmtalkEgress, if not allowed */
 	bool starved;		 /* no descriptor was free for its socket */
+	bool posted;		 /* the request was begun */
 	size_t header_bytes; /* read of the answer */
 	size_t body_bytes;
 	instr_time begun;

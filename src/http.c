@@ -283,7 +283,7 @@ starve(OsmtalkDelivery *d)
 {
 	put_request(d->request);
 	d->request = NULL;
-	d->starved = false;
+	d->starved = d->posted = false;
 	INSTR_TIME_SET_CURRENT(starved_since);
 	dlist_push_tail(&starved, &d->node);
 }

@@ -47,6 +47,9 @@
 #define FIRST_PAUSE_MS 250
 #define LONGEST_PAUSE_MS 60000
 
+/* the longest after one that could connect and not work: it has said why, and somebody may be mending it */
+#define LONGEST_CONNECTED_PAUSE_MS 4000
+
 /* only so many databases are looked into at once, so that workers find room */
 #define MAX_STARTING 4
 
@@ -312,7 +315,7 @@ tend_database(Database *database, int *starting)
 		if (!database->got_to_work)
 		{
 			pause = FIRST_PAUSE_MS << Min(database->failures, 8);
-			pause = Min(pause, LONGEST_PAUSE_MS);
+			pause = Min(pause, slot->start_failures > 0 ? LONGEST_CONNECTED_PAUSE_MS : LONGEST_PAUSE_MS);
 			database->failures++;
 		}
 		else if (!TimestampDifferenceExceeds(database->started_at, now, SHORT_LIFE_MS))

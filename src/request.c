@@ -23,8 +23,11 @@
 #define MOST_RESPONSE (64 * 1024)
 #define MOST_HEADERS (64 * 1024)
 
-/* idle connections older than this are not used again, open ones are checked anew */
-#define MAX_IDLE_S 30
+/*
+ * Idle connections older than this are not used again: servers close them
+ * after 5 seconds and more, and a request that meets that moment fails.
+ */
+#define MAX_IDLE_S 2
 #define MAX_LIFETIME_S 600
 #define CA_CACHE_S 60
 
@@ -92,18 +95,27 @@ closesocket_callback(void *arg, curl_socket_t fd)
 	return close(fd);
 }
 
-/* Asked before each request, on a connection used again too: settings may have changed since. */
+/*
+ * Asked before each request, on a connection used again too: settings may have
+ * changed since.  Asked a second time when libcurl, by itself, would repeat a
+ * request that got no byte of an answer on a connection used again.  The
+ * receiver may have acted on it, and no event is sent twice unasked.
+ */
 static int
 prereq_callback(void *arg, char *remote_ip, char *local_ip, int remote_port, int local_port)
 {
+	OsmtalkDelivery *d = arg;
 	struct sockaddr_storage addr;
 
+	if (d->posted)
+		return CURL_PREREQFUNC_ABORT;
+	d->posted = true;
 	if (!osmtalk_address_parse(remote_ip, &addr))
 	{
-		((OsmtalkDelivery *) arg)->refusal = OSMTALK_EGRESS_NOT_PUBLIC;
+		d->refusal = OSMTALK_EGRESS_NOT_PUBLIC;
 		return CURL_PREREQFUNC_ABORT;
 	}
-	return may_connect(arg, (struct sockaddr *) &addr) ? CURL_PREREQFUNC_OK : CURL_PREREQFUNC_ABORT;
+	return may_connect(d, (struct sockaddr *) &addr) ? CURL_PREREQFUNC_OK : CURL_PREREQFUNC_ABORT;
 }
 
 CURL *
@@ -263,6 +275,8 @@ osmtalk_request_finish(CURL *easy, OsmtalkDelivery *d, CURLcode code)
 		strlcpy(d->error, "not sent: plain http is allowed only inside osmtalk.trusted_networks", sizeof(d->error));
 	else if (refused)
 		strlcpy(d->error, "not sent: the address is not public and not in osmtalk.trusted_networks", sizeof(d->error));
+	else if (code == CURLE_ABORTED_BY_CALLBACK)
+		strlcpy(d->error, "the connection was closed before an answer came", sizeof(d->error));
 	else if (code == CURLE_WRITE_ERROR)
 		strlcpy(d->error, "the answer's headers are too long", sizeof(d->error));
 	else if (code == CURLE_OPERATION_TIMEDOUT)

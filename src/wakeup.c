@@ -131,6 +131,7 @@ osmtalk_claim_slot(Oid database)
 		slot->pid = 0;
 		slot->latch = NULL;
 		slot->holder = 0;
+		slot->start_failures = 0;
 		slot->last_error_at = 0;
 		slot->last_error[0] = '\0';
 		pg_atomic_write_u32(&slot->wake, 0);
@@ -326,9 +327,10 @@ slot_state(const OsmtalkSlot *slot)
 		case OSMTALK_SLOT_NO_PROCESS:
 			return "no worker: no background worker process is free, see max_worker_processes";
 		case OSMTALK_SLOT_STOPPED:
-			return slot->holder != 0 ? "stopped: makes way for DDL" : "stopped: will be restarted";
+			return slot->holder != 0 ? "stopped: makes way for DDL" : slot->start_failures > 0 ? "stopped: cannot work, see last_error; will be restarted"
+																							   : "stopped: will be restarted";
 		default:
-			return slot->last_error_at != 0 && slot->last_error_at >= slot->started_at ? "starting: the outbox does not work, see last_error" : "starting";
+			return "starting";
 	}
 }
 

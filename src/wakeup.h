@@ -43,6 +43,7 @@ typedef struct OsmtalkSlot
 	Latch *latch;
 	pg_atomic_uint32 wake; /* OSMTALK_WAKE_LOOK, OSMTALK_WAKE_RELOAD */
 	pid_t holder;		   /* the session whose DDL needs the database free of its worker */
+	int start_failures;	   /* workers in succession that could connect and not work */
 
 	/* the worker's figures since its start */
 	TimestampTz started_at;

@@ -219,52 +219,47 @@ set_slot_state(OsmtalkSlotState state)
 }
 
 /*
- * Becomes the owner of the outbox; does not return if there is none.  Whatever
- * keeps it from that (a read-only database, a lock) is waited out here, where
- * it can be told.
+ * Becomes the owner of the outbox; does not return if there is none.  If it
+ * fails (a read-only database, a lock), says why, and ends: what was set for
+ * the database when this process connected stays set for its life, so the next
+ * try is for the next one.
  */
 static void
 attach(Oid database)
 {
 	bool crashed = access(crash_file, F_OK) == 0;
 	bool owned_by_other = false;
-	int waits = 0;
-	long pause;
+	bool done = false;
 
-	for (;;)
+	failures = slot->start_failures;
+	for (int waits = 1; !done; waits++)
 	{
-		bool done = false;
-
 		MemoryContextSwitchTo(turn_context);
 		PG_TRY();
 		{
 			done = osmtalk_outbox_attach(crashed, &owned_by_other);
-			if (!done && !owned_by_other)
-				quit(OSMTALK_ABSENT);
-			/* the owner before this one is on its way out */
-			pause = 50;
-			if (!done && ++waits == 100)
-				ereport(LOG, errmsg("osmtalk: %s waits for another process that owns the outbox", MyBgworkerEntry->bgw_name));
 		}
 		PG_CATCH();
 		{
-			pause = report_failure("osmtalk: the worker cannot start to work");
+			(void) report_failure("osmtalk: the worker cannot start to work");
+			slot->start_failures = failures;
+			proc_exit(0);
 		}
 		PG_END_TRY();
-		MemoryContextReset(turn_context);
 		if (done)
 			break;
+		if (!owned_by_other)
+			quit(OSMTALK_ABSENT);
 
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, pause, PG_WAIT_EXTENSION);
+		/* the owner before this one is on its way out */
+		if (waits == 100)
+			ereport(LOG, errmsg("osmtalk: %s waits for another process that owns the outbox", MyBgworkerEntry->bgw_name));
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 50, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
-		if (ConfigReloadPending)
-		{
-			ConfigReloadPending = false;
-			ProcessConfigFile(PGC_SIGHUP);
-		}
 	}
-	failures = 0;
+	MemoryContextReset(turn_context);
+	failures = slot->start_failures = 0;
 	(void) unlink(crash_file);
 	attached = true;
 	before_shmem_exit(leave, (Datum) 0);

@@ -9,9 +9,10 @@ import fs from "node:fs";
 const children = new Set();
 const ticksPerSecond = 100; // USER_HZ, which is 100 on every Linux that we know of
 
-process.on("exit", () => {
+export function stopAll() {
     for (const child of children) child.kill("SIGTERM");
-});
+}
+process.on("exit", stopAll);
 for (const [signal, code] of [["SIGHUP", 129], ["SIGINT", 130], ["SIGTERM", 143]])
     process.on(signal, () => process.exit(code));
 

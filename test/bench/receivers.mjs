@@ -110,13 +110,18 @@ export class Nginx {
     async mark() { this.marked = await this.requests(); }
     async received() { return await this.requests() - this.marked; }
 
-    // Waits for this many requests since the mark, looking seldom at first.
-    async waitFor(count, seconds = 120) {
+    // Waits for this many requests since the mark, looking seldom at first, and
+    // at most this long for the next one; resolves to how many came.
+    async waitFor(count, seconds = 30) {
         const started = performance.now();
+        let before = -1;
+        let moved = started;
         for (;;) {
             const received = await this.received();
-            const elapsed = performance.now() - started;
-            if (received >= count || elapsed > seconds * 1000) return received;
+            const now = performance.now();
+            const elapsed = now - started;
+            if (received !== before) [before, moved] = [received, now];
+            if (received >= count || now - moved > seconds * 1000) return received;
             const left = received > 0 ? (count - received) * elapsed / received : 20;
             await sleep(Math.min(100, Math.max(2, left / 2)));
         }
@@ -154,6 +159,7 @@ export class Recorder extends Server {
 export class Sick {
     static async start(endpoints) {
         const sick = new Sick();
+        sick.endpoints = endpoints;
         const names = Math.max(1, Math.round(endpoints / 11));
         const kinds = ["hang", "refuse", "reset", "slow"];
         const counts = kinds.map((kind, i) => Math.ceil((endpoints - names - i) / kinds.length));

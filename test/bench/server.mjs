@@ -5,7 +5,7 @@
 import fs from "node:fs";
 import path from "node:path";
 
-import { cpuOf, cpuOfTree, run, sleep, start, watchMemory } from "./process.mjs";
+import { cpuOf, cpuOfTree, fineCpuOf, run, sleep, start, watchMemory } from "./process.mjs";
 
 const { BINDIR, SOCKETS, STAGE } = process.env;
 const here = import.meta.dirname ?? path.dirname(new URL(import.meta.url).pathname);
@@ -27,14 +27,24 @@ const baseSettings = {
     track_commit_timestamp: "on", // when did it commit? see live.mjs
     log_line_prefix: "'%m [%p] %b %d '",
     "osmtalk.trusted_networks": "'127.0.0.0/8'",
-    "osmtalk.require_https": "off",
 };
 
 export class Cluster {
     static count = 0;
+    static running = new Set();
 
-    static async create(settings = {}, { preload = "osmtalk" } = {}) {
+    // After a failure: whatever still runs, and what it has to say.
+    static async stopAll() {
+        for (const cluster of Cluster.running) {
+            console.error(fs.readFileSync(`${cluster.dir}.log`, "utf8").split("\n").slice(-20).join("\n"));
+            await run(bin("pg_ctl"), ["-D", cluster.dir, "-s", "-w", "-m", "immediate", "stop"]).catch(() => {});
+        }
+        Cluster.running.clear();
+    }
+
+    static async create(settings = {}, { preload = "osmtalk", descriptors } = {}) {
         const cluster = new Cluster();
+        cluster.descriptors = descriptors;
         cluster.dir = path.join(STAGE, `bench${++Cluster.count}`);
         await run(bin("initdb"), ["-D", cluster.dir, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]);
         const all = { ...baseSettings, shared_preload_libraries: `'${preload}'`, ...settings };
@@ -46,9 +56,12 @@ export class Cluster {
     }
 
     async start() {
+        const limit = this.descriptors ? `ulimit -Sn ${this.descriptors} && ` : "";
         // the server would keep our pipes open
-        await run(bin("pg_ctl"), ["-D", this.dir, "-l", `${this.dir}.log`, "-s", "-w", "-t", "60", "start"],
-            { stdio: ["ignore", "ignore", "ignore"] });
+        await run("sh", ["-c", `${limit}exec "$@"`, "start",
+            bin("pg_ctl"), "-D", this.dir, "-l", `${this.dir}.log`, "-s", "-w", "-t", "60", "start"],
+        { stdio: ["ignore", "ignore", "ignore"] });
+        Cluster.running.add(this);
         this.pid = Number(fs.readFileSync(path.join(this.dir, "postmaster.pid"), "latin1").split("\n")[0]);
         this.admin = await Session.open("postgres");
     }
@@ -56,6 +69,7 @@ export class Cluster {
     async stop() {
         await this.admin.close();
         await run(bin("pg_ctl"), ["-D", this.dir, "-s", "-w", "-t", "120", "-m", "fast", "stop"]);
+        Cluster.running.delete(this);
     }
 
     async destroy() {
@@ -64,7 +78,7 @@ export class Cluster {
     }
 
     // A fresh database in which nothing has ever been sent.
-    async database(name = "bench", { extension = true } = {}) {
+    async database(name = "bench", { extension = true, workers = 1 } = {}) {
         await this.dropDatabase(name);
         await this.admin.query(`CREATE DATABASE ${name}`);
         const session = await Session.open(name);
@@ -72,7 +86,7 @@ export class Cluster {
         if (extension) {
             await session.query("CREATE EXTENSION osmtalk");
             await session.query(setupSql());
-            await database.findWorkers();
+            await database.findWorkers(workers);
         }
         return database;
     }
@@ -111,7 +125,7 @@ export class Database {
     value(sql) { return this.session.value(sql); }
     number(sql) { return this.session.number(sql); }
 
-    async findWorkers(count = 1) {
+    async findWorkers(count) {
         for (let i = 0; ; i++) {
             const rows = await this.cluster.admin.rows(
                 `SELECT pid FROM pg_stat_activity WHERE datname = '${this.name}' AND backend_type LIKE 'osmtalk worker%' ORDER BY pid`);
@@ -155,6 +169,17 @@ export class Database {
             await sleep(10);
     }
 
+    // Until the workers have found what there is and rest.
+    async quiet() {
+        const cpu = () => this.workers.map(fineCpuOf).reduce((a, b) => a + b, 0);
+        for (let i = 0, before = cpu(); i < 400; i++) {
+            await sleep(150);
+            const now = cpu();
+            if (now - before < 0.005) return;
+            before = now;
+        }
+    }
+
     // Switches sending on and returns that moment, in seconds of the epoch.
     async switchOn() {
         await this.cluster.admin.query("ALTER SYSTEM SET osmtalk.enabled = on");
@@ -186,14 +211,14 @@ export class Database {
 
     // Each of this many events was answered with 2xx, once, and is recorded so.
     async check(count, { where = "true" } = {}) {
-        const [[events, attempts, delivered, waiting]] = await this.session.rows(`
+        const [[events, attempts, delivered, waiting, error]] = await this.session.rows(`
             SELECT count(DISTINCT e.id), count(a.event_id), count(*) FILTER (WHERE a.http_status BETWEEN 200 AND 299),
-                   count(o.event_id)
+                   count(o.event_id), mode() WITHIN GROUP (ORDER BY a.error)
               FROM osmtalk.events e
               LEFT JOIN osmtalk.delivery_attempts a ON a.event_id = e.id
               LEFT JOIN osmtalk.outbox o ON o.event_id = e.id
              WHERE ${where}`);
-        const is = { events, attempts, delivered, waiting };
+        const is = { events, attempts, delivered, waiting, error };
         const right = Number(events) === count && Number(attempts) === count && Number(delivered) === count && Number(waiting) === 0;
         return right ? null : `${count} events should be delivered once each: ${JSON.stringify(is)}`;
     }

@@ -16,12 +16,12 @@ RETURN '{"event":"campaign.lead_completed","timestamp":"2026-05-06T11:23:45.123Z
 
 INSERT INTO osmtalk.org_settings (org_id, webhook_secret) VALUES ('acme', :'secret');
 
--- Leads that are being called, with ids ld_<n> and call_<n>.
-CREATE FUNCTION bench.place_calls(campaign text, first bigint, n bigint) RETURNS void
+-- Leads of these campaigns in turn that are being called, ids ld_<n> and call_<n>.
+CREATE FUNCTION bench.place_calls(campaigns text[], first bigint, n bigint) RETURNS void
 LANGUAGE sql
 BEGIN ATOMIC
 	INSERT INTO osmtalk.leads (id, campaign_id, phone_number, variables)
-	SELECT 'ld_' || i, campaign, '+9198' || lpad(i::text, 8, '0'),
+	SELECT 'ld_' || i, campaigns[1 + i % cardinality(campaigns)], '+9198' || lpad(i::text, 8, '0'),
 		   '{"company": "Acme", "first_name": "Arjun", "policy_type": "Health"}'
 	  FROM generate_series(first, first + n - 1) i;
 	INSERT INTO osmtalk.calls (id, lead_id, started_at)

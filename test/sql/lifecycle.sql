@@ -517,8 +517,9 @@ UPDATE osmtalk.leads SET status = 'failed' WHERE id = 'ld_s1' RETURNING complete
 SELECT * FROM lifecycle.lead('ld_s1');
 COMMIT;
 -- from one terminal status into another is no transition
+SELECT completed_at FROM osmtalk.leads WHERE id = 'ld_s1' \gset
 UPDATE osmtalk.leads SET status = 'busy' WHERE id = 'ld_s1';
-UPDATE osmtalk.leads SET status = 'completed' WHERE id = 'ld_s1';
+UPDATE osmtalk.leads SET status = 'completed' WHERE id = 'ld_s1' RETURNING completed_at = :'completed_at' AS completed_then;
 SELECT * FROM lifecycle.lead('ld_s1');
 -- back, and again
 UPDATE osmtalk.leads SET status = 'pending' WHERE id = 'ld_s1';
@@ -557,6 +558,10 @@ CREATE TRIGGER a_give_up BEFORE UPDATE OF attempts ON osmtalk.leads
 UPDATE osmtalk.leads SET attempts = 100 WHERE id = 'ld_s5';
 SELECT * FROM lifecycle.lead('ld_s5');
 DROP TRIGGER a_give_up ON osmtalk.leads;
+-- one that waited for its next attempt waits no longer
+UPDATE osmtalk.leads SET next_attempt_at = now() + interval '1 day' WHERE id = 'ld_s8';
+UPDATE osmtalk.leads SET status = 'failed' WHERE id = 'ld_s8';
+SELECT * FROM lifecycle.lead('ld_s8');
 -- inserting a lead that is already terminal sends nothing
 INSERT INTO osmtalk.leads (id, campaign_id, phone_number, status, disposition, attempts, call_id, outcome, completed_at)
 VALUES ('ld_s6t', 'cmp_plain', '+919876543271', 'completed', 'qualified', 2, 'call_of_old', '{"a": 1}', '2020-01-01');
@@ -644,6 +649,7 @@ SELECT osmtalk.place_call('no such lead');
 SELECT osmtalk.place_call(NULL);
 SELECT osmtalk.place_call('ld_2');
 SELECT osmtalk.place_call('ld_7');
+SELECT osmtalk.place_call('ld_3');
 SELECT osmtalk.requeue_lead('no such lead');
 SELECT osmtalk.requeue_lead(NULL);
 SELECT osmtalk.requeue_lead('ld_t');
@@ -685,8 +691,8 @@ SELECT status, attempts FROM osmtalk.leads WHERE id = 'ld_7';
 SELECT count(*) AS lead_events FROM osmtalk.events WHERE lead_id = 'ld_7' AND type = 'campaign.lead_completed';
 SELECT osmtalk.requeue_lead('ld_7', now() + interval '1 day');
 SELECT status, next_attempt_at - now() AS due FROM osmtalk.leads WHERE id = 'ld_7';
-SELECT osmtalk.requeue_lead(lead_id => 'ld_1', at => NULL);
-SELECT status, next_attempt_at, outcome, completed_at FROM osmtalk.leads WHERE id = 'ld_1';
+SELECT osmtalk.requeue_lead(lead_id => 'ld_a1', at => NULL);
+SELECT status, disposition, next_attempt_at, outcome, completed_at FROM osmtalk.leads WHERE id = 'ld_a1';
 ROLLBACK;
 
 -- ---------------------------------------------------------------------------

@@ -402,7 +402,7 @@ SELECT osmtalk.normalize_phone('+0');
 -- ---------------------------------------------------------------------------
 -- new_id()
 -- ---------------------------------------------------------------------------
-SELECT prefix, replace(osmtalk.new_id(prefix), prefix, '') ~ '^_[0-9a-v]{27}$' AS shape,
+SELECT prefix, substr(osmtalk.new_id(prefix), length(prefix) + 1) ~ '^_[0-9a-v]{27}$' AS shape,
 	   starts_with(osmtalk.new_id(prefix), prefix || '_') AS prefixed
   FROM (VALUES ('call'), ('ld'), ('cmp'), ('agent'), ('evt'), ('')) p (prefix);
 SELECT osmtalk.new_id('ü€😀') ~ '^ü€😀_[0-9a-v]{27}$' AS "non-ASCII prefix";

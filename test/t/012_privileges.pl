@@ -90,7 +90,7 @@ for my $command (
 	"SELECT osmtalk.requeue_lead('x')",
 	"SELECT * FROM osmtalk.delivery_target('x', 'acme', NULL)",
 	"SELECT osmtalk.start_worker()",
-	"SELECT FROM osmtalk.worker_slot()",
+	"SELECT FROM osmtalk.worker_status",
 	"SET osmtalk.trusted_networks = '0.0.0.0/0'",
 	"ALTER SYSTEM SET osmtalk.trusted_networks = '0.0.0.0/0'")
 {
@@ -104,11 +104,26 @@ is(state_as('bot', "SELECT osmtalk.normalize_phone('+49 30 1234567'), osmtalk.ve
 my ($status, $stdout, $stderr) = $node->psql($db, "SET ROLE bot; UPDATE osmtalk.org_settings SET webhook_secret = 'x'");
 unlike($stderr, qr/whsec/, 'an error does not repeat a secret');
 
-# ---- a role with more rights ----
+# ---- rights that are enough by themselves ----
 
-sql("CREATE ROLE app; GRANT USAGE ON SCHEMA osmtalk TO app; GRANT ALL ON ALL TABLES IN SCHEMA osmtalk TO app; GRANT ALL ON ALL FUNCTIONS IN SCHEMA osmtalk TO app");
-is(state_as('app', "SELECT osmtalk.send_test_event('acme', 'cmp_plain')"), '', 'one with rights on tables and functions may use them');
-is(state_as('app', "INSERT INTO osmtalk.leads (campaign_id, phone_number) VALUES ('cmp_plain', '+49301234567'); SELECT osmtalk.place_next_call('cmp_plain')"), '', 'and dial');
-is_query($node, $db, "SELECT osmtalk.wait_until_drained()", 't', 'all is sent');
+sql(<<'END');
+CREATE ROLE dialer;
+GRANT USAGE ON SCHEMA osmtalk TO dialer;
+GRANT EXECUTE ON FUNCTION osmtalk.place_call(text), osmtalk.place_next_call(text), osmtalk.requeue_lead(text, timestamptz),
+	osmtalk.send_test_event(text, text), osmtalk.redeliver(text), osmtalk.wait_until_drained(interval) TO dialer;
+CREATE ROLE monitor;
+GRANT USAGE ON SCHEMA osmtalk TO monitor;
+GRANT SELECT ON osmtalk.deliveries, osmtalk.worker_status, osmtalk.campaign_report, osmtalk.due_leads, osmtalk.stale_calls TO monitor;
+INSERT INTO osmtalk.leads (id, campaign_id, phone_number) SELECT 'ld_' || i, 'cmp_plain', '+49301234567' FROM generate_series(1, 2) i;
+END
+is(state_as('dialer', $_), '', "EXECUTE is enough: $_")
+  for "SELECT osmtalk.place_call('ld_1')", "SELECT osmtalk.place_next_call('cmp_plain')", "SELECT osmtalk.send_test_event('acme', 'cmp_plain')",
+  "SELECT osmtalk.redeliver('$event')", "SELECT osmtalk.wait_until_drained()";
+sql("UPDATE osmtalk.calls SET ended_at = now() WHERE lead_id = 'ld_1'");
+is(state_as('dialer', "SELECT osmtalk.requeue_lead('ld_1')"), '', 'EXECUTE is enough: requeue_lead()');
+is(state_as('dialer', "SELECT FROM osmtalk.leads"), '42501', 'and gives nothing else');
+is(state_as('monitor', "SELECT * FROM osmtalk.$_"), '', "SELECT is enough: $_") for qw(deliveries worker_status campaign_report due_leads stale_calls);
+is(state_as('monitor', "SELECT FROM osmtalk.events"), '42501', 'and gives nothing else');
+ok(wait_for(sub { $receiver->requests(eventId => $event) == 2 }, 'the redelivery'), 'the redelivery has arrived');
 
 done_testing();

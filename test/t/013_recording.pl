@@ -28,11 +28,10 @@ sub cannot_record
 	# what was claimed by then has arrived, or soon will have
 	ok(wait_for(sub { sql("SELECT state FROM osmtalk.worker_status") eq 'waiting: results cannot be recorded' }, 'the state'), "$what: worker_status says so");
 	my $sent = $receiver->count;
-	my $claimed = sql("SELECT count(*) FROM osmtalk.outbox");
 	my $new = sql("SELECT test.event('cmp_plain')");
 	$node->poll_query_until($db, "SELECT now() - created_at > interval '1500 ms' FROM osmtalk.events WHERE id = '$new'");
 	cmp_ok($receiver->count, '<=', $sent, "$what: nothing new is sent");
-	is(sql("SELECT state FROM osmtalk.deliveries WHERE event_id = '$new'"), 'pending', "$what: it queues");
+	is(sql("SELECT claimed_at IS NULL, attempts FROM osmtalk.outbox WHERE event_id = '$new'"), 't|0', "$what: it queues");
 	like(sql("SELECT last_error FROM osmtalk.worker_status"), $error, "$what: worker_status has the error");
 	$repair->();
 	my $took = measure(sub { request_of($receiver, $new, 20) });
@@ -67,6 +66,17 @@ my $complaints = () = log_since($node) =~ /nothing is sent until the outbox work
 cmp_ok($complaints, '<', 20, 'and not all the time');
 is(worker_pid($node, $db), $pid, 'by one and the same worker');
 
+# ---- one row that somebody has locked ----
+
+setting($node, 'osmtalk.enabled' => 'off');
+my ($locked, $free) = map { sql("SELECT test.event('cmp_plain')") } 1 .. 2;
+$session->query_safe("BEGIN; SELECT FROM osmtalk.outbox WHERE event_id = '$locked' FOR UPDATE");
+setting($node, 'osmtalk.enabled' => undef);
+ok(request_of($receiver, $free, 5)->{seq}, 'an event is sent while another\'s row is locked');
+is(scalar(my @not_yet = $receiver->requests(eventId => $locked)), 0, 'which is not');
+$session->query_safe('COMMIT');
+ok(request_of($receiver, $locked, 5)->{seq}, 'until it is let go');
+
 # ---- the worker must leave while it cannot record ----
 
 $session->query_safe("BEGIN; LOCK osmtalk.outbox, osmtalk.delivery_attempts IN ACCESS EXCLUSIVE MODE");
@@ -80,25 +90,43 @@ $session->quit;
 sql("UPDATE osmtalk.org_settings SET default_webhook_url = '" . $receiver->url . "'");
 sql("ALTER DATABASE app SET default_transaction_read_only = on");
 $node->restart;
-my $event = sql("SET default_transaction_read_only = off; SELECT test.event('cmp_plain')");
-my $state = state_of($node, $db, $event);
-note "default_transaction_read_only: $state";
-# a default for sessions: the worker is not one (pin_settings() in worker.c)
-is($state, 'delivered|1|204|', 'default_transaction_read_only of the database does not stop the worker');
-sql("SET default_transaction_read_only = off; ALTER DATABASE app RESET ALL");
+# the test's own sessions: what is set for the database is not meant for them
+$ENV{PGOPTIONS} = '-c default_transaction_read_only=off -c statement_timeout=0 -c lock_timeout=0 -c role=none -c search_path=public'
+  . ' -c session_replication_role=origin -c default_transaction_isolation=read\ committed -c client_encoding=utf8';
+my $event = sql("SELECT test.event('cmp_plain')");
+ok(wait_for(sub { sql("SELECT last_error FROM osmtalk.worker_status") =~ /read-only transaction/ }, 'the error', 5), 'read-only: worker_status has the error');
+isnt(sql("SELECT state FROM osmtalk.worker_status"), 'running', 'and another state than running');
+is(scalar(my @nothing = $receiver->requests(eventId => $event)), 0, 'nothing is sent');
+# long enough for pauses to have grown
+$node->poll_query_until($db, "SELECT now() - created_at > interval '6 s' FROM osmtalk.events WHERE id = '$event'");
+sql("ALTER DATABASE app RESET default_transaction_read_only");
+my $begun = now();
+ok(request_of($receiver, $event, 30)->{seq}, 'read-only no more: the event is sent');
+cmp_ok(now() - $begun, '<', 6, 'within seconds');
 
-for my $setting ("statement_timeout = 1", "lock_timeout = 1", "search_path = test", "default_transaction_isolation = 'serializable'",
-	"session_replication_role = replica", "synchronous_commit = off", "row_security = off", "role = somebody", "client_encoding = latin1", "TimeZone = 'Asia/Kolkata'", "DateStyle = 'German'", "bytea_output = escape",
-	"enable_indexscan = off", "transform_null_equals = on", "standard_conforming_strings = off", "work_mem = 64")
+# ---- what is set for the database is meant for sessions ----
+
+sql("CREATE ROLE somebody");
+my @settings = ('statement_timeout = 1', 'lock_timeout = 1', 'idle_in_transaction_session_timeout = 1', 'search_path = test',
+	"default_transaction_isolation = 'serializable'", 'synchronous_commit = off', 'row_security = off',
+	'role = somebody', 'client_encoding = latin1', "TimeZone = 'Asia/Kolkata'", "DateStyle = 'German'", "IntervalStyle = 'iso_8601'", 'bytea_output = escape',
+	'enable_indexscan = off', 'transform_null_equals = on', 'standard_conforming_strings = off', 'work_mem = 64', 'default_toast_compression = pglz',
+	"temp_tablespaces = ''", 'extra_float_digits = -10', 'check_function_bodies = off', 'force_parallel_mode = on', 'quote_all_identifiers = on', 'array_nulls = off');
+for my $group ([ grep { !/role/ } @settings ], ['role = somebody'], ['session_replication_role = replica'])
 {
-	sql("CREATE ROLE somebody") if $setting =~ /role = somebody/;
-	sql("ALTER DATABASE app SET $setting");
-	my $pid = worker_pid($node, 'app');
-	$node->safe_psql('postgres', "SELECT pg_terminate_backend($pid, 5000)");
-	my $event = $node->safe_psql('postgres', 'SELECT 1') && sql("RESET ALL; SET statement_timeout = 0; SET lock_timeout = 0; SET ROLE NONE; SET session_replication_role = origin; SET search_path = public; SELECT test.event('cmp_plain')");
-	my @requests;
-	ok(wait_for(sub { @requests = $receiver->requests(eventId => $event) }, 'the event', 10), "a database with $setting");
-	sql("SET statement_timeout = 0; SET ROLE NONE; ALTER DATABASE app RESET ALL");
+	my ($status, $out, $err) = $node->psql($db, join '', map { "ALTER DATABASE app SET $_;\n" } @$group);
+	sql("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE backend_type = 'osmtalk worker'");
+	my $event = sql("SELECT test.event('cmp_plain')");
+	ok(request_of($receiver, $event, 10)->{seq}, 'a database with ' . join ', ', @$group);
+	is(state_of($node, $db, $event), 'delivered|1|204|', 'recorded');
+	sql("ALTER DATABASE app RESET ALL");
 }
+
+# the same for the role that the worker runs as
+my $user = sql('SELECT session_user');
+sql(join '', map { "ALTER ROLE \"$user\" SET $_;\n" } 'statement_timeout = 1', 'search_path = test', 'default_transaction_read_only = off');
+sql("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE backend_type = 'osmtalk worker'");
+ok(request_of($receiver, sql("SELECT test.event('cmp_plain')"), 10)->{seq}, 'settings of a role');
+sql("ALTER ROLE \"$user\" RESET ALL");
 
 done_testing();

@@ -30,14 +30,16 @@ sub now { return Time::HiRes::time(); }
 sub wait_for
 {
 	my ($condition, $what, $timeout) = @_;
-	my $deadline = now() + ($timeout // $PostgreSQL::Test::Utils::timeout_default);
+	my $begun = now();
+	my $deadline = $begun + ($timeout // $PostgreSQL::Test::Utils::timeout_default);
 
 	for (;;)
 	{
 		my $result = $condition->();
 		return $result if $result;
 		last if now() > $deadline;
-		Time::HiRes::usleep(5000);
+		# what comes, mostly comes soon
+		Time::HiRes::usleep(now() < $begun + 1 ? 5000 : 50_000);
 	}
 	diag "gave up waiting for $what";
 	return;
