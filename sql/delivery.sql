@@ -165,7 +165,7 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	deadline constant timestamptz := clock_timestamp() + timeout;
+	deadline constant timestamptz := clock_timestamp() + coalesce(timeout, interval '30 s');
 	pause double precision := 0.002;
 BEGIN
 	LOOP

@@ -77,13 +77,13 @@ CREATE FUNCTION osmtalk.quote_json(value text) RETURNS text
 LANGUAGE c IMMUTABLE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'osmtalk_quote_json';
 COMMENT ON FUNCTION osmtalk.quote_json(text) IS
-'The text as a JSON string, non-ASCII characters raw; the JSON literal null for a null';
+'The text as a JSON string, non-ASCII characters raw; the JSON literal null for a null, and for more than 16 MB';
 
 CREATE FUNCTION osmtalk.compact_json(value jsonb) RETURNS text
 LANGUAGE c IMMUTABLE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'osmtalk_compact_json';
 COMMENT ON FUNCTION osmtalk.compact_json(jsonb) IS
-'jsonb as text without whitespace outside strings; the JSON literal null for a null';
+'jsonb as text without whitespace outside strings; the JSON literal null for a null, and for what takes more than 16 MB';
 
 CREATE FUNCTION osmtalk.microseconds_between("from" timestamptz, until timestamptz) RETURNS bigint
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE

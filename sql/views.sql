@@ -50,7 +50,7 @@ CREATE VIEW osmtalk.deliveries AS
 		 ORDER BY d.attempt DESC LIMIT 1) last ON true
 	  LEFT JOIN LATERAL (
 		SELECT count(*) AS attempts,
-			   min(d.started_at + d.duration_ms * interval '1 millisecond')
+			   min(d.started_at + coalesce(d.duration_ms, 0) * interval '1 millisecond')
 				FILTER (WHERE d.http_status BETWEEN 200 AND 299) AS delivered_at
 		  FROM osmtalk.delivery_attempts d WHERE d.event_id = e.id) a ON true
 	  -- as delivery_target() does; a function here would run with the rights of

@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "access/detoast.h"
 #include "common/int.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
@@ -14,6 +15,7 @@
 #include "utils/datetime.h"
 #include "utils/json.h"
 #include "utils/jsonb.h"
+#include "utils/numeric.h"
 #include "utils/timestamp.h"
 #if PG_VERSION_NUM >= 160000
 #include "varatt.h"
@@ -47,16 +49,60 @@ osmtalk_iso_time(PG_FUNCTION_ARGS)
 											  tm.tm_hour, tm.tm_min, tm.tm_sec, (int) (fsec / 1000))));
 }
 
+/*
+ * What takes more than this as JSON is rendered as null.  Outside data decides
+ * these sizes, and a few kilobytes of it can ask for more than a gigabyte
+ * (numbers such as 1e131071): the caller's transaction must not fail for it.
+ */
+#define MOST_RENDERED (16 * 1024 * 1024)
+
+static Datum
+json_null(void)
+{
+	return PointerGetDatum(cstring_to_text("null"));
+}
+
 Datum
 osmtalk_quote_json(PG_FUNCTION_ARGS)
 {
 	StringInfoData buf;
+	text *value;
 
 	if (PG_ARGISNULL(0))
-		PG_RETURN_TEXT_P(cstring_to_text("null"));
+		return json_null();
+	if (toast_raw_datum_size(PG_GETARG_DATUM(0)) > MOST_RENDERED)
+		return json_null();
+	value = PG_GETARG_TEXT_PP(0);
 	initStringInfo(&buf);
-	escape_json(&buf, text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	escape_json(&buf, text_to_cstring(value));
 	PG_RETURN_TEXT_P(cstring_to_text_with_len(buf.data, buf.len));
+}
+
+/*
+ * Whether the value's text may be rendered: numbers are the only ones that can
+ * take far more room as text than they do in jsonb.
+ */
+static bool
+is_renderable(Jsonb *value)
+{
+	JsonbIterator *it = JsonbIteratorInit(&value->root);
+	JsonbIteratorToken token;
+	JsonbValue v;
+	Size size = VARSIZE(value);
+
+	while ((token = JsonbIteratorNext(&it, &v, false)) != WJB_DONE)
+	{
+		if ((token == WJB_ELEM || token == WJB_VALUE) && v.type == jbvNumeric)
+		{
+			char *digits = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(v.val.numeric)));
+
+			size += strlen(digits);
+			pfree(digits);
+		}
+		if (size > MOST_RENDERED)
+			return false;
+	}
+	return true;
 }
 
 /*
@@ -72,8 +118,12 @@ osmtalk_compact_json(PG_FUNCTION_ARGS)
 	bool in_string = false;
 
 	if (PG_ARGISNULL(0))
-		PG_RETURN_TEXT_P(cstring_to_text("null"));
+		return json_null();
+	if (toast_raw_datum_size(PG_GETARG_DATUM(0)) > MOST_RENDERED)
+		return json_null();
 	value = PG_GETARG_JSONB_P(0);
+	if (!is_renderable(value))
+		return json_null();
 	initStringInfo(&buf);
 	JsonbToCString(&buf, &value->root, VARSIZE(value));
 

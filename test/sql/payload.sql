@@ -388,3 +388,23 @@ CREATE DOMAIN pg_temp.record AS pg_catalog.int4;
 SET client_min_messages = warning;
 DROP SCHEMA payload_hostile CASCADE;
 DROP SCHEMA payload CASCADE;
+
+-- ---------------------------------------------------------------------------
+-- Sizes: what would take more than 16 MB is null; no statement fails for it
+-- ---------------------------------------------------------------------------
+SELECT length(osmtalk.quote_json(repeat('x', 16 * 1024 * 1024 - 4))) AS most, osmtalk.quote_json(repeat('x', 16 * 1024 * 1024)) AS more;
+SELECT length(osmtalk.compact_json(to_jsonb(repeat('x', 16000000)))) AS most, osmtalk.compact_json(to_jsonb(repeat('x', 17000000))) AS more;
+SELECT length(osmtalk.compact_json(('[' || repeat('1e131071,', 100) || '1]')::jsonb)) AS most,
+	   osmtalk.compact_json(('[' || repeat('1e131071,', 200) || '1]')::jsonb) AS more;
+BEGIN;
+INSERT INTO osmtalk.org_settings (org_id) VALUES ('payload_sizes');
+INSERT INTO osmtalk.agents (id, org_id, enable_sentiment) VALUES ('agent_sizes', 'payload_sizes', true);
+INSERT INTO osmtalk.campaigns (id, org_id, agent_id, name) VALUES ('cmp_sizes', 'payload_sizes', 'agent_sizes', 'sizes');
+INSERT INTO osmtalk.leads (id, campaign_id, phone_number) VALUES ('ld_sizes', 'cmp_sizes', '+919876543210');
+INSERT INTO osmtalk.calls (id, lead_id) VALUES ('call_sizes', 'ld_sizes');
+UPDATE osmtalk.calls SET answered_at = '2026-05-06 11:00:00Z', ended_at = '2026-05-06 11:01:00Z', transcript = repeat(chr(1), 200000000),
+	   analysis = ('{"success": true, "n": [' || repeat('1e131071,', 9000) || '1]}')::jsonb WHERE id = 'call_sizes';
+SELECT type, body::jsonb #> '{lead,disposition}' AS disposition, body::jsonb #> '{lead,outcome}' AS outcome,
+	   body::jsonb #> '{call,transcript}' AS transcript, body::jsonb -> 'analysis' AS analysis
+  FROM osmtalk.events WHERE call_id = 'call_sizes' ORDER BY type;
+ROLLBACK;
