@@ -4,6 +4,7 @@
 #   make demo [KEEP=1]    shows the main job on a private throw-away cluster
 #   make test             runs every test on private clusters
 #   make unit             runs the tests that need no server
+#   make bench            measures, see test/bench/README.md
 
 EXTENSION = osmtalk
 # the version lives in the control file alone
@@ -42,10 +43,13 @@ include $(PGXS)
 endif
 
 # after PGXS, whose own first target is the default
-.PHONY: demo test unit install-worker uninstall-worker
+.PHONY: demo test bench bench-compare unit install-worker uninstall-worker
 
-demo test:
+demo test bench:
 	@test/bin/$@
+
+bench-compare:
+	@test/bin/bench compare $(A) $(B)
 
 all: $(WORKER)
 
