@@ -26,7 +26,7 @@ MODULE_big = osmtalk
 OBJS = $(addprefix src/,osmtalk.o settings.o wakeup.o launcher.o makeway.o ids.o render.o signing.o egress.o)
 SHLIB_LINK = -lcrypto
 WORKER = osmtalk_worker$(DLSUFFIX)
-WORKER_OBJS = $(addprefix src/,worker.o ownership.o outbox.o settle.o statements.o scheduler.o http.o request.o sockets.o)
+WORKER_OBJS = $(addprefix src/,worker.o slot.o crash.o ownership.o outbox.o settle.o statements.o scheduler.o http.o request.o sockets.o)
 WORKER_LIBS = -lcurl -lcrypto
 
 PG_CPPFLAGS = -DOSMTALK_VERSION='"$(EXTVERSION)"'

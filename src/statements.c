@@ -21,6 +21,47 @@
 #endif
 
 /*
+ * What an administrator sets for the database, the role or the server is
+ * meant for sessions; these decide whether the worker works.
+ */
+void
+osmtalk_pin_settings(void)
+{
+	static const struct
+	{
+		const char *name;
+		const char *value;
+	} pinned[] = {
+		{"role", "none"},
+		{"search_path", "pg_catalog"},
+		{"statement_timeout", "0"},
+		{"idle_in_transaction_session_timeout", "0"},
+#if PG_VERSION_NUM >= 170000
+		{"transaction_timeout", "0"},
+#endif
+		/* short: results wait in memory meanwhile, and requests want to be served */
+		{"lock_timeout", "500ms"},
+		{"default_transaction_isolation", "read committed"},
+		{"default_transaction_deferrable", "off"},
+		{"row_security", "off"},
+		{"client_min_messages", "error"},
+		{"session_replication_role", "origin"},
+		/*
+		 * Each statement takes a few rows by index.  Plans are made once, when
+		 * the tables may be empty: what looks cheap then is ruinous later.
+		 */
+		{"jit", "off"},
+		{"enable_seqscan", "off"},
+		{"enable_hashjoin", "off"},
+		{"enable_mergejoin", "off"},
+		{"plan_cache_mode", "force_generic_plan"},
+	};
+
+	for (int i = 0; i < lengthof(pinned); i++)
+		SetConfigOption(pinned[i].name, pinned[i].value, PGC_SUSET, PGC_S_OVERRIDE);
+}
+
+/*
  * The claim must be durable before anything is sent: on the standby, too,
  * where there is a synchronous one.  What the configuration asks for beyond
  * that stands.

@@ -23,6 +23,9 @@ typedef struct OsmtalkStatement
 	SPIPlanPtr plan;
 } OsmtalkStatement;
 
+/* Makes this session's settings those that the worker's statements need, for good. */
+extern void osmtalk_pin_settings(void);
+
 /*
  * A transaction with a snapshot, connected to SPI; its end; and its end after
  * an error, which is forgotten.  Commit does not heed interrupts once the

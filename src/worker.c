@@ -12,21 +12,16 @@
  */
 #include "postgres.h"
 
-#include <fcntl.h>
 #include <signal.h>
-#include <unistd.h>
 
 #include "access/xact.h"
-#include "commands/dbcommands.h"
 #include "fmgr.h"
-#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
-#include "storage/proc.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
 #include "utils/hsearch.h"
@@ -34,12 +29,13 @@
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
+#include "crash.h"
 #include "http.h"
 #include "outbox.h"
 #include "ownership.h"
 #include "settings.h"
+#include "slot.h"
 #include "statements.h"
-#include "wakeup.h"
 
 PG_MODULE_MAGIC;
 
@@ -52,7 +48,6 @@ PG_MODULE_MAGIC;
 
 PGDLLEXPORT void osmtalk_worker_main(Datum arg);
 
-static OsmtalkSlot *slot;
 static bool attached = false;
 
 static OsmtalkScheduler *scheduler;
@@ -84,10 +79,7 @@ typedef struct FailingEndpoint
 } FailingEndpoint;
 static HTAB *failing_endpoints;
 
-static char crash_file[MAXPGPATH];
-
 static void start_up(Oid database);
-static void pin_settings(void);
 static void loop(void);
 static bool take_turn(void);
 static void recover_from_error(OsmtalkTurn *turn);
@@ -100,35 +92,6 @@ static void collect_results(void);
 static void publish_figures(void);
 static void wait_for_something(void);
 static void leave(int code, Datum arg);
-static void leave_slot(int code, Datum arg);
-
-/* ---- crashes of its own ---- */
-
-/*
- * Runs when the process is about to die of its own: leaves a file behind, so
- * that the next worker can tell an event that kills its worker from a worker
- * that was killed from outside.  Async-signal-safe.
- */
-static void
-note_crash(int signo)
-{
-	int fd = open(crash_file, O_CREAT | O_WRONLY, 0600);
-
-	if (fd >= 0)
-		close(fd);
-	signal(signo, SIG_DFL);
-	raise(signo);
-}
-
-static void
-watch_for_crashes(Oid database)
-{
-	static const int fatal[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
-
-	snprintf(crash_file, sizeof(crash_file), "pg_stat/osmtalk_crashed.%u", database);
-	for (int i = 0; i < lengthof(fatal); i++)
-		signal(fatal[i], note_crash);
-}
 
 /* ---- start ---- */
 
@@ -140,82 +103,19 @@ osmtalk_worker_main(Datum arg)
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
 	pqsignal(SIGINT, SIG_IGN); /* but within a transaction, see statements.c */
-	watch_for_crashes(database);
+	osmtalk_crash_watch(database);
 	BackgroundWorkerUnblockSignals();
 
 	/* before the connection: if that fails, the launcher must hear of it */
-	LWLockAcquire(osmtalk_shared->lock, LW_EXCLUSIVE);
-	slot = osmtalk_claim_slot(database);
-	if (slot == NULL || slot->pid != 0)
-	{
-		LWLockRelease(osmtalk_shared->lock);
+	if (!osmtalk_slot_enter(database))
 		proc_exit(0); /* somebody else is there already */
-	}
-	slot->pid = MyProcPid;
-	slot->latch = &MyProc->procLatch;
-	slot->state = OSMTALK_SLOT_STARTING;
-	slot->started_at = GetCurrentTimestamp();
-	slot->in_flight = 0;
-	slot->pending = slot->delivered = slot->failed = 0;
-	slot->cannot_record = false;
-	LWLockRelease(osmtalk_shared->lock);
-	before_shmem_exit(leave_slot, (Datum) 0);
 
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
 	pgstat_report_appname("osmtalk worker");
-	pin_settings();
+	osmtalk_pin_settings();
 
 	start_up(database);
 	loop();
-}
-
-/*
- * What an administrator sets for the database, the role or the server is
- * meant for sessions; these decide whether the worker works.
- */
-static void
-pin_settings(void)
-{
-	static const struct
-	{
-		const char *name;
-		const char *value;
-	} pinned[] = {
-		{"role", "none"},
-		{"search_path", "pg_catalog"},
-		{"statement_timeout", "0"},
-		{"idle_in_transaction_session_timeout", "0"},
-#if PG_VERSION_NUM >= 170000
-		{"transaction_timeout", "0"},
-#endif
-		/* short: results wait in memory meanwhile, and requests want to be served */
-		{"lock_timeout", "500ms"},
-		{"default_transaction_isolation", "read committed"},
-		{"default_transaction_deferrable", "off"},
-		{"row_security", "off"},
-		{"client_min_messages", "error"},
-		{"session_replication_role", "origin"},
-		/*
-		 * Each statement takes a few rows by index.  Plans are made once, when
-		 * the tables may be empty: what looks cheap then is ruinous later.
-		 */
-		{"jit", "off"},
-		{"enable_seqscan", "off"},
-		{"enable_hashjoin", "off"},
-		{"enable_mergejoin", "off"},
-		{"plan_cache_mode", "force_generic_plan"},
-	};
-
-	for (int i = 0; i < lengthof(pinned); i++)
-		SetConfigOption(pinned[i].name, pinned[i].value, PGC_SUSET, PGC_S_OVERRIDE);
-}
-
-static void
-set_slot_state(OsmtalkSlotState state)
-{
-	LWLockAcquire(osmtalk_shared->lock, LW_EXCLUSIVE);
-	slot->state = state;
-	LWLockRelease(osmtalk_shared->lock);
 }
 
 /*
@@ -227,11 +127,11 @@ set_slot_state(OsmtalkSlotState state)
 static void
 attach(Oid database)
 {
-	bool crashed = access(crash_file, F_OK) == 0;
+	bool crashed = osmtalk_crash_noted();
 	bool owned_by_other = false;
 	bool done = false;
 
-	failures = slot->start_failures;
+	failures = osmtalk_slot_start_failures();
 	for (int waits = 1; !done; waits++)
 	{
 		MemoryContextSwitchTo(turn_context);
@@ -242,7 +142,7 @@ attach(Oid database)
 		PG_CATCH();
 		{
 			(void) report_failure("osmtalk: the worker cannot start to work");
-			slot->start_failures = failures;
+			osmtalk_slot_set_start_failures(failures);
 			proc_exit(0);
 		}
 		PG_END_TRY();
@@ -259,8 +159,9 @@ attach(Oid database)
 		CHECK_FOR_INTERRUPTS();
 	}
 	MemoryContextReset(turn_context);
-	failures = slot->start_failures = 0;
-	(void) unlink(crash_file);
+	failures = 0;
+	osmtalk_slot_set_start_failures(0);
+	osmtalk_crash_forget();
 	attached = true;
 	before_shmem_exit(leave, (Datum) 0);
 }
@@ -289,7 +190,7 @@ start_up(Oid database)
 	AddWaitEventToSet(wait_set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
 	sockets_position = AddWaitEventToSet(wait_set, WL_SOCKET_READABLE, osmtalk_http_start(), NULL, NULL);
 
-	set_slot_state(OSMTALK_SLOT_RUNNING);
+	osmtalk_slot_set_state(OSMTALK_SLOT_RUNNING);
 	osmtalk_wake_launcher();
 	ereport(LOG,
 			errmsg("osmtalk: worker for database %u started", database));
@@ -339,7 +240,7 @@ take_turn(void)
 {
 	OsmtalkTurn turn = {0};
 	TimestampTz now = GetCurrentTimestamp();
-	uint32 wake = pg_atomic_exchange_u32(&slot->wake, 0);
+	uint32 wake = osmtalk_slot_take_wake();
 	bool poll;
 
 	/* a clock that was set back must not stop the work until it has caught up */
@@ -393,15 +294,6 @@ take_turn(void)
 	return true;
 }
 
-static void
-note_error(const char *error)
-{
-	LWLockAcquire(osmtalk_shared->lock, LW_EXCLUSIVE);
-	strlcpy(slot->last_error, error, pg_mbcliplen(error, strlen(error), sizeof(slot->last_error) - 1) + 1);
-	slot->last_error_at = GetCurrentTimestamp();
-	LWLockRelease(osmtalk_shared->lock);
-}
-
 /* Ends the current error and transaction; returns a copy of the error. */
 static ErrorData *
 take_error(void)
@@ -432,7 +324,7 @@ report_failure(const char *what)
 				errmsg("%s: %s", what, error->message),
 				error->detail ? errdetail_internal("%s", error->detail) : 0);
 	failures++;
-	note_error(error->message);
+	osmtalk_slot_note_error(error->message);
 	FreeErrorData(error);
 	return pause;
 }
@@ -470,10 +362,10 @@ quit(OsmtalkPresence presence)
 	if (attached)
 		ereport(LOG, errmsg("osmtalk: the extension was dropped, %s ends", MyBgworkerEntry->bgw_name));
 	/* what an extension that was created since has left here */
-	else if (pg_atomic_exchange_u32(&slot->wake, 0) != 0)
+	else if (osmtalk_slot_take_wake() != 0)
 		wanted = true;
 	attached = false;
-	set_slot_state(wanted ? OSMTALK_SLOT_WANTED : OSMTALK_SLOT_NO_EXTENSION);
+	osmtalk_slot_set_state(wanted ? OSMTALK_SLOT_WANTED : OSMTALK_SLOT_NO_EXTENSION);
 	proc_exit(0);
 }
 
@@ -506,7 +398,7 @@ expire_calls(void)
 		ereport(LOG,
 				errcode(error->sqlerrcode),
 				errmsg("osmtalk: could not decide overdue calls: %s", error->message));
-		note_error(error->message);
+		osmtalk_slot_note_error(error->message);
 		FreeErrorData(error);
 		pause = LONGEST_PAUSE_MS;
 	}
@@ -573,7 +465,7 @@ report_result(const OsmtalkDelivery *d, OsmtalkEndpoint *endpoint)
 				errdetail("Until a delivery there succeeds, further failures are only recorded in osmtalk.delivery_attempts."));
 	}
 	failing->failures++;
-	note_error(d->error);
+	osmtalk_slot_note_error(d->error);
 }
 
 static void
@@ -601,13 +493,8 @@ collect_results(void)
 static void
 publish_figures(void)
 {
-	LWLockAcquire(osmtalk_shared->lock, LW_EXCLUSIVE);
-	slot->in_flight = osmtalk_scheduler_in_flight(scheduler);
-	slot->pending = osmtalk_scheduler_queued(scheduler);
-	slot->delivered = delivered;
-	slot->failed = failed;
-	slot->cannot_record = failures > 0 && !dlist_is_empty(&results);
-	LWLockRelease(osmtalk_shared->lock);
+	osmtalk_slot_publish(osmtalk_scheduler_in_flight(scheduler), osmtalk_scheduler_queued(scheduler),
+						 delivered, failed, failures > 0 && !dlist_is_empty(&results));
 }
 
 /* ---- waiting ---- */
@@ -640,7 +527,7 @@ wait_for_something(void)
 		 * The wake-up may have come while a commit waited for a standby, which
 		 * resets the latch.
 		 */
-		if (!dlist_is_empty(&results) || pg_atomic_read_u32(&slot->wake) != 0)
+		if (!dlist_is_empty(&results) || osmtalk_slot_is_woken())
 			timeout = 0;
 	}
 	if (for_http >= 0)
@@ -671,20 +558,4 @@ leave(int code, Datum arg)
 		ereport(LOG,
 				errmsg("osmtalk: results could not be recorded at the end of %s, requests in flight are made again",
 					   MyBgworkerEntry->bgw_name));
-}
-
-static void
-leave_slot(int code, Datum arg)
-{
-	LWLockAcquire(osmtalk_shared->lock, LW_EXCLUSIVE);
-	slot->pid = 0;
-	slot->latch = NULL;
-	slot->in_flight = 0;
-	if (slot->state == OSMTALK_SLOT_RUNNING || slot->state == OSMTALK_SLOT_STARTING)
-		slot->state = OSMTALK_SLOT_STOPPED;
-	/* an extension that was created while this process was about to leave */
-	else if (slot->state == OSMTALK_SLOT_NO_EXTENSION && pg_atomic_exchange_u32(&slot->wake, 0) != 0)
-		slot->state = OSMTALK_SLOT_WANTED;
-	LWLockRelease(osmtalk_shared->lock);
-	osmtalk_wake_launcher();
 }

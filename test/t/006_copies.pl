@@ -142,8 +142,11 @@ for my $copy (@copies)
 	my $new = $server->safe_psql($database, "SELECT osmtalk.send_test_event('acme')");
 	is(request_of($receiver, $new)->{path}, "/$database", "$database sends a new event of its own");
 	is(state_of($server, $database, $new), 'delivered|1|204|', 'it is recorded');
+	my $call = $server->safe_psql($database, "INSERT INTO osmtalk.calls (org_id, direction) VALUES ('acme', 'inbound') RETURNING id");
+	ok($server->poll_query_until($database, "SELECT ended_at IS NOT NULL FROM osmtalk.calls WHERE id = '$call'"), 'and times out a call of its own');
 	$server->poll_query_until($database, "SELECT now() - created_at > interval '2200 ms' FROM osmtalk.events WHERE id = '$new'");
-	$server->safe_psql($database, "DELETE FROM osmtalk.events WHERE id = '$new'; DELETE FROM osmtalk.delivery_attempts WHERE event_id = '$new'");
+	$server->safe_psql($database, "DELETE FROM osmtalk.events WHERE id = '$new'; DELETE FROM osmtalk.delivery_attempts WHERE event_id = '$new';
+		DELETE FROM osmtalk.calls WHERE id = '$call'");
 	$now = contents($server, $database);
 	delete $_->{outbox_id_seq} for $now, my $same = {%$original};
 	delete $_->{org_settings} for $now, $same;

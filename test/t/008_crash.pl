@@ -165,8 +165,8 @@ for (1 .. 5)
 	wait_for(sub { my ($s, $n) = $node->psql($db, "SELECT count(*) FROM osmtalk.outbox WHERE claimed_at IS NOT NULL"); $n } , 'the next') or die;
 	kill_worker('SEGV');
 }
-worker();
-my $set_aside = sql("SELECT string_agg(event_id, ' ') FROM osmtalk.delivery_attempts WHERE error LIKE 'set aside:%'");
+my $set_aside = '';
+wait_for(sub { my ($status, $found) = $node->psql($db, "SELECT string_agg(event_id, ' ') FROM osmtalk.delivery_attempts WHERE error LIKE 'set aside:%'"); $set_aside = $found // ''; $set_aside ne '' }, 'an event set aside');
 ok($set_aside eq $hangs || $set_aside eq $innocent, 'after five deaths by its own hand one event is set aside') or diag $set_aside;
 is(sql("SELECT state FROM osmtalk.deliveries WHERE event_id = '$set_aside'"), 'failed', 'as failed');
 is(sql("SELECT count(*), min(worker_deaths) FROM osmtalk.outbox"), '1|2', 'the other was with it twice, and is not');

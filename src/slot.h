@@ -1,0 +1,32 @@
+/*
+ * slot.h
+ *		The worker's slot in shared memory, as its own process writes it.
+ */
+#ifndef OSMTALK_SLOT_H
+#define OSMTALK_SLOT_H
+
+#include "postgres.h"
+
+#include "wakeup.h"
+
+/*
+ * Takes the database's slot for this process until it ends, whichever way;
+ * false if another process has it.
+ */
+extern bool osmtalk_slot_enter(Oid database);
+
+extern void osmtalk_slot_set_state(OsmtalkSlotState state);
+
+/* What commits have asked for since the last call: OSMTALK_WAKE_LOOK, OSMTALK_WAKE_RELOAD. */
+extern uint32 osmtalk_slot_take_wake(void);
+extern bool osmtalk_slot_is_woken(void);
+
+/* For worker_status. */
+extern void osmtalk_slot_note_error(const char *error);
+extern void osmtalk_slot_publish(int in_flight, int64 pending, int64 delivered, int64 failed, bool cannot_record);
+
+/* Workers in succession that could connect and not work. */
+extern int osmtalk_slot_start_failures(void);
+extern void osmtalk_slot_set_start_failures(int failures);
+
+#endif
