@@ -196,12 +196,7 @@ BEGIN
 	IF OLD.decided_at IS NULL AND NEW.decided_at IS NOT NULL THEN
 		PERFORM osmtalk.decide_lead(NEW);
 	ELSIF OLD.decided_at IS NOT NULL AND NEW.analysis IS DISTINCT FROM OLD.analysis THEN
-		-- late analysis corrects the lead and sends nothing
-		UPDATE osmtalk.leads l
-		   SET outcome = CASE WHEN osmtalk.has_analysis(NEW.analysis) THEN NEW.analysis END,
-			   disposition = CASE WHEN l.status = 'completed'
-								  THEN coalesce(osmtalk.call_disposition(NEW), l.disposition) END
-		 WHERE l.id = NEW.lead_id AND l.call_id = NEW.id;
+		PERFORM osmtalk.apply_analysis(NEW); -- late
 	END IF;
 	IF OLD.analyzed_at IS NULL AND NEW.analyzed_at IS NOT NULL THEN
 		PERFORM osmtalk.record_analysis(NEW);

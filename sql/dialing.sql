@@ -66,12 +66,15 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	lead_status osmtalk.lead_status;
+	abandoned boolean;
 BEGIN
-	SELECT l.status INTO lead_status FROM osmtalk.leads l WHERE l.id = requeue_lead.lead_id FOR NO KEY UPDATE;
+	SELECT l.status, l.status = 'calling' AND NOT EXISTS (SELECT FROM osmtalk.calls c WHERE c.id = l.call_id)
+	  INTO lead_status, abandoned
+	  FROM osmtalk.leads l WHERE l.id = requeue_lead.lead_id FOR NO KEY UPDATE;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'there is no lead "%"', lead_id USING ERRCODE = 'no_data_found';
 	END IF;
-	IF NOT osmtalk.is_terminal(lead_status) THEN
+	IF NOT osmtalk.is_terminal(lead_status) AND NOT abandoned THEN
 		RAISE EXCEPTION 'the lead "%" is not in a terminal status', lead_id
 			USING ERRCODE = 'object_not_in_prerequisite_state',
 				  DETAIL = format('Its status is %s.', lead_status);
@@ -82,4 +85,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION osmtalk.requeue_lead(text, timestamptz) IS
-'Makes a terminal lead pending again, due at the given time; its next terminal transition is a new event. 55000 unless it is terminal, P0002 if there is none';
+'Makes a terminal lead pending again, due at the given time; its next terminal transition is a new event. So does a lead whose call was deleted before it decided. 55000 otherwise, P0002 if there is none';

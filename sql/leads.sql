@@ -84,6 +84,24 @@ COMMENT ON FUNCTION osmtalk.call_disposition(osmtalk.calls) IS
 'The disposition that a call gives its lead: disposition() of its analysis if its agent has analysis configured, else completed; null unless the call completed';
 
 /*
+ * What an analysis changes of a lead that is decided already.
+ */
+CREATE FUNCTION osmtalk.apply_analysis(call osmtalk.calls) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	UPDATE osmtalk.leads l
+	   SET outcome = CASE WHEN osmtalk.has_analysis(call.analysis) THEN call.analysis END,
+		   disposition = CASE WHEN l.status = 'completed'
+							  THEN coalesce(osmtalk.call_disposition(call), l.disposition) END
+	 WHERE l.id = call.lead_id AND l.call_id = call.id;
+END
+$$;
+COMMENT ON FUNCTION osmtalk.apply_analysis(osmtalk.calls) IS
+'Internal: sets the outcome, and the disposition of a completed lead, from its latest call; sends nothing';
+
+/*
  * Decides a call's lead.  The caller has found, under the lead's lock, that
  * this is the lead's latest call, and that it was not decided before.
  */
@@ -106,7 +124,7 @@ BEGIN
 	IF osmtalk.is_terminal(lead.status) THEN
 		-- The application made it terminal while the call ran, and its event
 		-- has said so: its word stands.
-		UPDATE osmtalk.leads l SET outcome = analysis WHERE l.id = call.lead_id;
+		PERFORM osmtalk.apply_analysis(call);
 	ELSIF decided = ANY (lead.retry_on) AND lead.attempts < lead.max_attempts THEN
 		UPDATE osmtalk.leads l
 		   SET status = 'pending', next_attempt_at = now() + lead.retry_backoff, outcome = analysis

@@ -305,6 +305,9 @@ claim_picked(OsmtalkTurn *turn, OsmtalkScheduler *scheduler)
 		ticket = find_ticket(turn, DatumGetInt64(osmtalk_column(tuple, 1, &isnull)));
 		d = make_delivery(tuple, ticket);
 		ticket->claimed = true;
+		/* the URL may have changed since the row was found */
+		if (d->url != NULL)
+			osmtalk_scheduler_move(scheduler, ticket, endpoint_of(scheduler, d->url));
 		dlist_push_tail(&turn->claimed, &d->node);
 	}
 	put_back_unclaimed(turn, scheduler);

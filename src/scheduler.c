@@ -325,6 +325,18 @@ place(OsmtalkScheduler *s, OsmtalkEndpoint *e)
 		ring_insert(&s->rings[standing], e);
 }
 
+/* Counts the ticket as its endpoint's, or no more: by 1 or -1. */
+static void
+count_ticket(OsmtalkScheduler *s, OsmtalkTicket *t, int by)
+{
+	OsmtalkEndpoint *e = t->endpoint;
+
+	s->in_flight_of[e->standing] += by;
+	e->in_flight += by;
+	if (t->slow)
+		e->slow += by;
+}
+
 /* ---- the interface ---- */
 
 OsmtalkScheduler *
@@ -489,10 +501,23 @@ osmtalk_scheduler_pick(OsmtalkScheduler *s, int64_t now)
 
 	s->queued--;
 	s->in_flight++;
-	e->in_flight++;
-	s->in_flight_of[e->standing]++;
+	count_ticket(s, t, 1);
 	place(s, e);
 	return t;
+}
+
+void
+osmtalk_scheduler_move(OsmtalkScheduler *s, OsmtalkTicket *t, OsmtalkEndpoint *endpoint)
+{
+	OsmtalkEndpoint *was = t->endpoint;
+
+	if (endpoint == was)
+		return;
+	count_ticket(s, t, -1);
+	t->endpoint = endpoint;
+	count_ticket(s, t, 1);
+	place(s, was);
+	place(s, endpoint);
 }
 
 void
@@ -511,11 +536,8 @@ osmtalk_scheduler_done(OsmtalkScheduler *s, OsmtalkTicket *t, OsmtalkVerdict ver
 	if (s->last_slow == t)
 		s->last_slow = t->older;
 
-	s->in_flight_of[e->standing]--;
+	count_ticket(s, t, -1);
 	s->in_flight--;
-	e->in_flight--;
-	if (t->slow)
-		e->slow--;
 	if (t->suspect)
 		s->suspect_in_flight = false;
 

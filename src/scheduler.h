@@ -69,6 +69,9 @@ extern bool osmtalk_scheduler_add(OsmtalkScheduler *s, OsmtalkEndpoint *endpoint
  */
 extern OsmtalkTicket *osmtalk_scheduler_pick(OsmtalkScheduler *s, int64_t now);
 
+/* The event goes to another endpoint than it was queued for. */
+extern void osmtalk_scheduler_move(OsmtalkScheduler *s, OsmtalkTicket *ticket, OsmtalkEndpoint *endpoint);
+
 /* Ends what pick began; frees the ticket. */
 extern void osmtalk_scheduler_done(OsmtalkScheduler *s, OsmtalkTicket *ticket, OsmtalkVerdict verdict);
 

@@ -695,6 +695,24 @@ SELECT osmtalk.requeue_lead(lead_id => 'ld_a1', at => NULL);
 SELECT status, disposition, next_attempt_at, outcome, completed_at FROM osmtalk.leads WHERE id = 'ld_a1';
 ROLLBACK;
 
+-- a call that is deleted before it has decided its lead
+BEGIN;
+INSERT INTO osmtalk.leads (id, campaign_id, phone_number) VALUES ('ld_gone', 'cmp_plain', '+919876543299');
+INSERT INTO osmtalk.calls (id, lead_id) VALUES ('call_gone', 'ld_gone');
+SAVEPOINT calling;
+SELECT osmtalk.requeue_lead('ld_gone');
+ROLLBACK TO calling;
+DELETE FROM osmtalk.calls WHERE id = 'call_gone';
+SELECT osmtalk.requeue_lead('ld_gone');
+SELECT status, attempts, next_attempt_at = now() AS due FROM osmtalk.leads WHERE id = 'ld_gone';
+-- and an application that decides while the call runs: its status stands, the analysis is the call's
+INSERT INTO osmtalk.calls (id, lead_id, agent_id) VALUES ('call_word', 'ld_gone', 'agent_analyst');
+UPDATE osmtalk.leads SET status = 'completed' WHERE id = 'ld_gone';
+UPDATE osmtalk.calls SET answered_at = now() - interval '1 minute', ended_at = now(), analysis = '{"success": true}' WHERE id = 'call_word';
+SELECT status, disposition, outcome FROM osmtalk.leads WHERE id = 'ld_gone';
+SELECT count(*) AS events FROM osmtalk.events WHERE lead_id = 'ld_gone' AND type = 'campaign.lead_completed';
+ROLLBACK;
+
 -- ---------------------------------------------------------------------------
 -- Calls that never end, analysis that never comes
 -- ---------------------------------------------------------------------------

@@ -98,26 +98,27 @@ is_deeply(contents($node, 'app'), $original, 'nothing has changed meanwhile');
 my @copies = (
 	[ $node, 'same_server', 'psql' ],
 	[ $elsewhere, 'other_server', 'psql' ],
-	[ $elsewhere, 'archive', 'pg_restore' ]);
-for my $copy (@copies, [ $elsewhere, 'parallel', 'pg_restore -j' ])
+	[ $elsewhere, 'archive', 'pg_restore' ],
+	[ $elsewhere, 'parallel', 'in three steps' ]);
+for my $copy (@copies)
 {
 	my ($server, $database, $tool) = @$copy;
+	my @target = ('-d', $server->connstr($database));
 
 	$server->safe_psql('postgres', "CREATE DATABASE $database");
 	if ($tool eq 'psql')
 	{
-		command($server, 'psql', '-X', '-q', '-1', '-v', 'ON_ERROR_STOP=1', '-d', $server->connstr($database), '-f', "$dir/plain.sql");
+		command($server, 'psql', '-X', '-q', '-1', '-v', 'ON_ERROR_STOP=1', @target, '-f', "$dir/plain.sql");
 	}
 	elsif ($tool eq 'pg_restore')
 	{
-		command($server, 'pg_restore', '-e', '-d', $server->connstr($database), "$dir/directory");
+		command($server, 'pg_restore', '-e', @target, "$dir/directory");
 	}
 	else
 	{
-		# The extension's foreign keys exist before the data, and an archive
-		# does not tell parallel jobs which table to wait for.
-		command($server, 'pg_restore', '-e', @$_, '-d', $server->connstr($database), "$dir/directory")
-		  for [ '--section=pre-data' ], [ '--data-only', '--disable-triggers', '-j2' ], [ '--section=post-data' ];
+		# parallel jobs keep no order, and the foreign keys are there before the data: the README's three steps
+		command($server, 'pg_restore', '-e', @$_, @target, "$dir/directory")
+		  for ['--section=pre-data'], [ '--data-only', '--disable-triggers', '-j4' ], ['--section=post-data'];
 	}
 	is_deeply(contents($server, $database), $original, "$database: the same rows");
 }
@@ -127,7 +128,7 @@ for my $copy (@copies, [ $elsewhere, 'parallel', 'pg_restore -j' ])
 my $received = $receiver->count;
 $node->append_conf('postgresql.conf', $impatient);
 $node->safe_psql($_->[1], "UPDATE osmtalk.org_settings SET default_webhook_url = '" . $receiver->url("/$_->[1]") . "'") for $copies[0];
-$elsewhere->safe_psql($_->[1], "UPDATE osmtalk.org_settings SET default_webhook_url = '" . $receiver->url("/$_->[1]") . "'") for @copies[ 1, 2 ];
+$elsewhere->safe_psql($_->[1], "UPDATE osmtalk.org_settings SET default_webhook_url = '" . $receiver->url("/$_->[1]") . "'") for @copies[ 1 .. 3 ];
 $node->safe_psql('app', "UPDATE osmtalk.org_settings SET default_webhook_url = '" . $receiver->url('/app') . "'");
 setting($node, 'osmtalk.enabled' => undef);
 $node->poll_query_until('app', "SELECT count(*) = 0 FROM osmtalk.calls WHERE decided_at IS NULL AND awaiting_since IS NOT NULL OR status IN ('queued', 'in_progress')");
@@ -170,7 +171,7 @@ sub adopt
 	return split / /, $events;
 }
 
-for my $copy (@copies[ 0, 1 ])
+for my $copy (@copies[ 0, 1, 3 ])
 {
 	my ($server, $database) = @$copy;
 	my @events = adopt($server, $database, 'false');

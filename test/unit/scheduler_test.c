@@ -268,6 +268,23 @@ test_limits(void)
 	CHECK(pick_all(0) == 1, "for an unproven endpoint, too");
 }
 
+static void
+test_move(void)
+{
+	fresh(100, 10);
+	add("old", 1, 10);
+	pick_all(0);
+	osmtalk_scheduler_move(s, picked[0], osmtalk_scheduler_endpoint(s, "new"));
+	CHECK(pick_all(0) == 1 && in_flight_of("old") == 2, "an event that goes elsewhere makes room where it was");
+	finish_all("new", OSMTALK_NO_ANSWER);
+	CHECK(pick_all(0) == 0, "and what comes of it is the other's");
+	add("new", 100, 10);
+	pick_all(0);
+	CHECK(in_flight_of("new") == 1, "which is sick now");
+	finish_all(NULL, OSMTALK_ANSWERED);
+	CHECK(osmtalk_scheduler_in_flight(s) == 0, "nothing is left over");
+}
+
 /* Anything at any time: what goes in comes out once, and limits hold. */
 static void
 test_random(void)
@@ -299,6 +316,8 @@ test_random(void)
 			int			which = rand() % npicked;
 			OsmtalkTicket *t = picked[which];
 
+			if (rand() % 50 == 0)
+				osmtalk_scheduler_move(s, t, osmtalk_scheduler_endpoint(s, "e0"));
 			twice += seen[t->id]++ > 0;
 			picked[which] = picked[--npicked];
 			osmtalk_scheduler_done(s, t, rand() % 3);
@@ -321,6 +340,7 @@ main(void)
 	test_suspects();
 	test_clear();
 	test_limits();
+	test_move();
 	test_random();
 	return finish_checks();
 }
