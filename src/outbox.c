@@ -46,17 +46,22 @@ static OsmtalkStatement look_all = {
 	{TEXTOID}};
 
 /*
- * What came since the snapshot $2.  A row of nulls says that calls are
- * overdue, so that an idle worker runs one statement per poll.
+ * What came since the snapshot $2.  A row without an id
+ * says that calls are overdue, or rows not adopted, so that an idle worker runs
+ * one statement per poll.
  */
 static OsmtalkStatement look_new = {
 	"osmtalk: look for new events",
 	PENDING_ROW " AND o.xid OPERATOR(pg_catalog.>=) pg_catalog.pg_snapshot_xmax($2)"
 				" UNION ALL " PENDING_ROW " AND o.xid OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT pg_catalog.pg_snapshot_xip($2)))"
 				" UNION ALL "
-				"SELECT NULL, NULL, NULL, NULL WHERE $3 AND osmtalk.has_overdue_calls()",
-	3,
-	{TEXTOID, PG_SNAPSHOTOID, BOOLOID}};
+				"SELECT NULL, NULL, NULL, 'overdue' WHERE $3 AND osmtalk.has_overdue_calls()"
+				" UNION ALL "
+				"SELECT NULL, NULL, NULL, 'not adopted'"
+				"  FROM osmtalk.not_adopted n"
+				" WHERE $4 AND (n.events OPERATOR(pg_catalog.>) 0 OR n.calls OPERATOR(pg_catalog.>) 0)",
+	4,
+	{TEXTOID, PG_SNAPSHOTOID, BOOLOID, BOOLOID}};
 
 static OsmtalkStatement claim = {
 	"osmtalk: claim events",
@@ -123,7 +128,8 @@ static void
 look(OsmtalkTurn *turn, OsmtalkScheduler *scheduler)
 {
 	bool all = turn->reload || last_snapshot == (Datum) 0;
-	Datum values[3];
+	bool not_adopted = all;
+	Datum values[4];
 	Datum snapshot;
 	Portal portal;
 	MemoryContext old;
@@ -134,6 +140,7 @@ look(OsmtalkTurn *turn, OsmtalkScheduler *scheduler)
 	values[0] = osmtalk_origin();
 	values[1] = last_snapshot;
 	values[2] = BoolGetDatum(turn->check_overdue);
+	values[3] = BoolGetDatum(turn->check_adopted);
 	if (all)
 		osmtalk_scheduler_clear(scheduler);
 
@@ -148,12 +155,15 @@ look(OsmtalkTurn *turn, OsmtalkScheduler *scheduler)
 			int64 id = DatumGetInt64(osmtalk_column(tuple, 1, &isnull));
 			char *url;
 
+			url = osmtalk_text_column(tuple, 4, CurrentMemoryContext, NULL);
 			if (isnull)
 			{
-				turn->overdue = true;
+				if (strcmp(url, "overdue") == 0)
+					turn->overdue = true;
+				else
+					not_adopted = true;
 				continue;
 			}
-			url = osmtalk_text_column(tuple, 4, CurrentMemoryContext, NULL);
 			enqueue(scheduler, endpoint_of(scheduler, url ? url : ""), id,
 					DatumGetTimestampTz(osmtalk_column(tuple, 2, &isnull)),
 					DatumGetInt16(osmtalk_column(tuple, 3, &isnull)));
@@ -172,6 +182,9 @@ look(OsmtalkTurn *turn, OsmtalkScheduler *scheduler)
 		pfree(DatumGetPointer(last_snapshot));
 	last_snapshot = snapshot;
 	PopActiveSnapshot();
+
+	if (not_adopted)
+		osmtalk_report_not_adopted();
 }
 
 /* ---- claim ---- */
@@ -355,8 +368,6 @@ osmtalk_outbox_turn(OsmtalkTurn *turn, OsmtalkScheduler *scheduler)
 		osmtalk_make_durable();
 		osmtalk_settle(turn->settle, true);
 	}
-	if (turn->reload)
-		osmtalk_report_not_adopted();
 	look(turn, scheduler);
 	if (turn->claim)
 		claim_picked(turn, scheduler);

@@ -22,6 +22,7 @@ typedef struct OsmtalkTurn
 	dlist_head *settle; /* deliveries whose results are to be recorded */
 	bool reload;		/* read the whole outbox, not only what is new */
 	bool check_overdue; /* look whether calls are overdue */
+	bool check_adopted; /* look whether rows of another database have come */
 	bool claim;			/* claim what the scheduler picks */
 
 	/* came */

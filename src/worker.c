@@ -46,6 +46,9 @@ PG_MODULE_MAGIC;
 /* calls are looked at for having become overdue this often, or more often */
 #define OVERDUE_INTERVAL_MS 1000
 
+/* and for rows of another database this often, while there is nothing to send */
+#define ADOPTED_INTERVAL_MS 5000
+
 PGDLLEXPORT void osmtalk_worker_main(Datum arg);
 
 static bool attached = false;
@@ -64,6 +67,7 @@ static dlist_head results = DLIST_STATIC_INIT(results);
 static bool reload_wanted = true;
 static TimestampTz next_poll = 0;
 static TimestampTz next_overdue_check = 0;
+static TimestampTz next_adopted_check = 0;
 static TimestampTz turn_after = 0; /* after a failure, not before */
 static int failures = 0;		   /* of turns, in succession */
 
@@ -246,6 +250,7 @@ take_turn(void)
 	/* a clock that was set back must not stop the work until it has caught up */
 	next_poll = Min(next_poll, TimestampTzPlusMilliseconds(now, osmtalk_poll_interval));
 	next_overdue_check = Min(next_overdue_check, TimestampTzPlusMilliseconds(now, LONGEST_PAUSE_MS));
+	next_adopted_check = Min(next_adopted_check, TimestampTzPlusMilliseconds(now, ADOPTED_INTERVAL_MS));
 	poll = now >= Min(next_poll, next_overdue_check);
 
 	if (wake & OSMTALK_WAKE_RELOAD)
@@ -259,6 +264,10 @@ take_turn(void)
 	turn.settle = &results;
 	turn.reload = reload_wanted;
 	turn.check_overdue = now >= next_overdue_check;
+	/* a look at all of the outbox: when it is short */
+	turn.check_adopted = now >= next_adopted_check && osmtalk_scheduler_queued(scheduler) == 0;
+	if (turn.check_adopted)
+		next_adopted_check = TimestampTzPlusMilliseconds(now, ADOPTED_INTERVAL_MS);
 	turn.claim = osmtalk_enabled;
 	next_poll = TimestampTzPlusMilliseconds(now, osmtalk_poll_interval);
 	if (turn.check_overdue)

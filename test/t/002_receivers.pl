@@ -4,7 +4,6 @@
 use strict;
 use warnings;
 use Osmtalk::Nginx;
-use Osmtalk::Process;
 use Osmtalk::RawServer;
 use Osmtalk::Receiver;
 use Osmtalk::Test;

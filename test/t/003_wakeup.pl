@@ -35,7 +35,6 @@ sub received { my ($event) = @_; return scalar(my @r = $receiver->requests(event
 
 set_up($node, 'idle', url => $receiver->url);
 set_up($node, $db, url => $receiver->url);
-my @idle_before = idle_figures();
 
 # ---- only the wake-up can deliver ----
 
@@ -127,9 +126,7 @@ note sprintf('after %.2f s', $late / 1000 - $begun);
 
 # ---- a worker with nothing to do ----
 
-# The first figures were those of the same worker and of the one before the
-# restart; the poll interval was long in between.  So a window of its own.
-@idle_before = idle_figures();
+my @idle_before = idle_figures();
 my $samples = 0;
 my $open = 0;
 my @idle_after;

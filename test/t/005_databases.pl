@@ -133,7 +133,6 @@ my $waits = $node->safe_psql($starved, "SELECT osmtalk.send_test_event('acme')")
 is_query($node, $starved, "SELECT state FROM osmtalk.deliveries WHERE event_id = '$waits'", 'pending', 'the other queues');
 $node->safe_psql('postgres', "DROP DATABASE $full");
 ok(request_of($receiver, $waits, 20)->{seq}, 'a process becomes free: it is taken');
-my $from = -s $node->logfile;
 my $complaints = () = log_since($node) =~ /no free background worker/g;
 cmp_ok($complaints, '<=', 4, 'the log is not flooded');
 $node->append_conf('postgresql.conf', 'max_worker_processes = 16');

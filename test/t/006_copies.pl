@@ -155,7 +155,7 @@ for my $copy (@copies)
 	is(scalar(grep { $_->{eventId} ne $new } $receiver->requests(path => "/$database")), 0, 'nothing else has come from it');
 	is_query($server, $database, 'SELECT pid IS NOT NULL, state, events_not_adopted, calls_not_adopted FROM osmtalk.worker_status',
 		"t|waiting for adopt()|$pending|" . ($open + $waiting), 'worker_status says so');
-	like(log_since($server), qr/database "$database" holds $pending events and @{[ $open + $waiting ]} undecided calls of another database/, 'so does the log');
+	ok(wait_for(sub { log_since($server) =~ /database "$database" holds $pending events and @{[ $open + $waiting ]} undecided calls of another database/ }, 'the log'), 'so does the log');
 }
 
 # ---- adopted, or not ----

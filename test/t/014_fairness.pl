@@ -102,6 +102,17 @@ my $took = (request_of($new, $event, 30)->{arrivedAt} // 1e15) / 1000 - $begun;
 note sprintf 'a new endpoint among them waited %.1f s', $took;
 cmp_ok($took, '<', 16, 'a new endpoint among them gets its turn');
 
+# once they have shown that they do not answer, they stand behind
+$node->poll_query_until($db, "SELECT count(DISTINCT org_id) = 300 FROM osmtalk.deliveries WHERE org_id LIKE 'hung%' AND attempts > 0");
+sql("SELECT count(osmtalk.send_test_event(org_id)) FROM osmtalk.org_settings, generate_series(1, 3) WHERE org_id LIKE 'hung%'");
+$node->poll_query_until($db, "SELECT in_flight >= 50 FROM osmtalk.worker_status");
+my $newer = Osmtalk::Receiver->new;
+sql("INSERT INTO osmtalk.org_settings VALUES ('newer', '" . $newer->url . "')");
+$begun = now();
+$took = (request_of($newer, sql("SELECT osmtalk.send_test_event('newer')"), 30)->{arrivedAt} // 1e15) / 1000 - $begun;
+note sprintf 'a new endpoint among those that have failed waited %.2f s', $took;
+cmp_ok($took, '<', 1, 'a new endpoint does not wait for those that have failed');
+
 # ---- a URL that is changed from the dead to the living ----
 
 sql("UPDATE osmtalk.org_settings SET default_webhook_url = '" . $new->url('/moved') . "' WHERE org_id LIKE 'hung%'");

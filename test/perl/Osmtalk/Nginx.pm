@@ -9,6 +9,7 @@ use strict;
 use warnings;
 use File::Temp ();
 use PostgreSQL::Test::Cluster ();
+use Socket ();
 use PostgreSQL::Test::Utils qw(append_to_file slurp_file system_or_bail);
 use Osmtalk::Process;
 
