@@ -161,8 +161,9 @@ my $innocent = sql("SELECT osmtalk.send_test_event('acme')");
 ok(wait_for(sub { sql("SELECT count(*) FROM osmtalk.outbox WHERE claimed_at IS NOT NULL") eq '2' }, 'both'), 'two in flight');
 for (1 .. 5)
 {
-	# after two deaths each is alone, and one of them three times more
-	wait_for(sub { my ($s, $n) = $node->psql($db, "SELECT count(*) FROM osmtalk.outbox WHERE claimed_at IS NOT NULL"); $n } , 'the next') or die;
+	# after two deaths each is alone, and one of them three times more; it is
+	# this worker's request that is waited for, not a claim of the one before
+	wait_for(sub { my ($s, $n) = $node->psql($db, "SELECT in_flight FROM osmtalk.worker_status WHERE state = 'running'"); $n }, 'the next') or die;
 	kill_worker('SEGV');
 }
 my $set_aside = '';
