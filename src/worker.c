@@ -88,7 +88,7 @@ static void loop(void);
 static bool take_turn(void);
 static void recover_from_error(OsmtalkTurn *turn);
 static long report_failure(const char *what);
-static void quit(OsmtalkPresence presence) pg_attribute_noreturn();
+static void quit(OsmtalkPresence presence);
 static void expire_calls(void);
 static bool release_rest(void);
 static void send_all(dlist_head *claimed);
