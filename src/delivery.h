@@ -36,6 +36,7 @@ typedef struct OsmtalkDelivery
 
 	/* while it is being sent */
 	void *request;
+	void *easy;
 	bool https;
 	int refusal;		 /* OsmtalkEgress, if not allowed */
 	bool starved;		 /* no descriptor was free for its socket */

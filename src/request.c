@@ -96,10 +96,27 @@ closesocket_callback(void *arg, curl_socket_t fd)
 }
 
 /*
+ * Whether the connection that the request is about to be sent on is still
+ * open: nothing may be readable on an idle one but its end.  Session tickets
+ * that TLS leaves unread look the same; they cost the certainty alone.
+ */
+static bool
+is_open(CURL *easy)
+{
+	curl_socket_t fd = CURL_SOCKET_BAD;
+	char byte;
+
+	if (curl_easy_getinfo(easy, CURLINFO_ACTIVESOCKET, &fd) != CURLE_OK || fd == CURL_SOCKET_BAD)
+		return true;
+	return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
+}
+
+/*
  * Asked before each request, on a connection used again too: settings may have
  * changed since.  Asked a second time when libcurl, by itself, would repeat a
- * request that got no byte of an answer on a connection used again.  The
- * receiver may have acted on it, and no event is sent twice unasked.
+ * request that got no byte of an answer on a connection used again.  That is
+ * right if the receiver had closed it before; otherwise it may have acted on
+ * the request, and no event is sent twice unasked.
  */
 static int
 prereq_callback(void *arg, char *remote_ip, char *local_ip, int remote_port, int local_port)
@@ -109,7 +126,7 @@ prereq_callback(void *arg, char *remote_ip, char *local_ip, int remote_port, int
 
 	if (d->posted)
 		return CURL_PREREQFUNC_ABORT;
-	d->posted = true;
+	d->posted = is_open(d->easy);
 	if (!osmtalk_address_parse(remote_ip, &addr))
 	{
 		d->refusal = OSMTALK_EGRESS_NOT_PUBLIC;
@@ -203,6 +220,7 @@ osmtalk_request_prepare(CURL *easy, OsmtalkDelivery *d, struct curl_slist **head
 	bool ok;
 
 	*headers = NULL;
+	d->easy = easy;
 	d->https = pg_strncasecmp(d->url, "https:", 6) == 0;
 
 	ok = add_header(headers, "Content-Type: application/json") &&
