@@ -169,7 +169,6 @@ look(OsmtalkTurn *turn, OsmtalkScheduler *scheduler)
 					DatumGetInt16(osmtalk_column(tuple, 3, &isnull)));
 			if (url != NULL)
 				pfree(url);
-			turn->found++;
 		}
 		SPI_freetuptable(SPI_tuptable);
 	} while (SPI_processed == LOOK_BATCH);
@@ -352,7 +351,6 @@ osmtalk_outbox_turn(OsmtalkTurn *turn, OsmtalkScheduler *scheduler)
 	dlist_init(&turn->claimed);
 	turn->tickets = NULL;
 	turn->ntickets = 0;
-	turn->found = 0;
 	turn->overdue = false;
 	turn->gone = false;
 

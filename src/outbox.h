@@ -27,7 +27,6 @@ typedef struct OsmtalkTurn
 
 	/* came */
 	dlist_head claimed; /* deliveries to be sent, each with its ticket */
-	int64 found;		/* rows that were new */
 	bool overdue;		/* calls are */
 	bool gone;			/* the extension is not the one attached to: nothing was done */
 
