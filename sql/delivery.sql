@@ -30,6 +30,26 @@ END;
 COMMENT ON FUNCTION osmtalk.delivery_target(text, text, text) IS
 'Where an event of this type goes and what signs it, as of now: the campaign''s URL and secret, each the organisation''s where the campaign has none; call.analysis_completed is always the organisation''s. Nulls where there is none';
 
+/*
+ * A row's queue, where whoever enqueues it has not given it.
+ */
+CREATE FUNCTION osmtalk.outbox_before_insert() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	SELECT osmtalk.endpoint_hash(t.url) INTO NEW.endpoint_hash
+	  FROM osmtalk.events e, osmtalk.delivery_target(e.type, e.org_id, e.campaign_id) t
+	 WHERE e.id = NEW.event_id;
+	-- the event is not there, or has no URL now: the worker will say so
+	NEW.endpoint_hash := coalesce(NEW.endpoint_hash, 0);
+	RETURN NEW;
+END
+$$;
+CREATE TRIGGER before_insert BEFORE INSERT ON osmtalk.outbox
+	FOR EACH ROW WHEN (NEW.endpoint_hash IS NULL)
+	EXECUTE FUNCTION osmtalk.outbox_before_insert();
+
 CREATE FUNCTION osmtalk.record_event(
 	type text, org_id text, campaign_id text, lead_id text, call_id text, body text) RETURNS text
 LANGUAGE plpgsql VOLATILE
@@ -38,16 +58,17 @@ AS $$
 DECLARE
 	new_event_id constant text := osmtalk.new_id('evt');
 BEGIN
-	WITH event AS (
+	WITH target AS MATERIALIZED (
+		SELECT t.url FROM osmtalk.delivery_target(record_event.type, record_event.org_id, record_event.campaign_id) t
+	), event AS (
 		INSERT INTO osmtalk.events (id, type, org_id, campaign_id, lead_id, call_id, body, skipped_reason)
 		SELECT new_event_id, record_event.type, record_event.org_id, record_event.campaign_id,
 			   record_event.lead_id, record_event.call_id, record_event.body,
-			   CASE WHEN t.url IS NULL THEN 'no webhook URL' END
-		  FROM osmtalk.delivery_target(record_event.type, record_event.org_id, record_event.campaign_id) t
-		RETURNING skipped_reason
+			   CASE WHEN target.url IS NULL THEN 'no webhook URL' END
+		  FROM target
 	)
-	INSERT INTO osmtalk.outbox (event_id)
-	SELECT new_event_id FROM event WHERE event.skipped_reason IS NULL;
+	INSERT INTO osmtalk.outbox (event_id, endpoint_hash)
+	SELECT new_event_id, osmtalk.endpoint_hash(target.url) FROM target WHERE target.url IS NOT NULL;
 	RETURN new_event_id;
 END
 $$;
@@ -140,7 +161,7 @@ BEGIN
 	ELSE
 		-- a transaction id of another server means nothing here
 		UPDATE osmtalk.outbox o
-		   SET origin = mine, xid = pg_current_xact_id(), claimed_at = NULL, worker_deaths = 0
+		   SET origin = mine, xid = pg_current_xact_id(), worker_deaths = 0
 		 WHERE o.origin <> mine;
 		GET DIAGNOSTICS rows = ROW_COUNT;
 		total := total + rows;
@@ -170,8 +191,7 @@ DECLARE
 BEGIN
 	LOOP
 		PERFORM FROM osmtalk.outbox o
-		  WHERE o.origin = osmtalk.current_origin()
-			AND (o.due_at <= clock_timestamp() OR o.claimed_at IS NOT NULL)
+		  WHERE o.origin = osmtalk.current_origin() AND o.due_at <= clock_timestamp()
 		  LIMIT 1;
 		IF NOT FOUND THEN
 			RETURN true;

@@ -17,9 +17,10 @@ REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA osmtalk FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
 	osmtalk.new_id(text),
 	osmtalk.current_origin(),
-	osmtalk.worker_slot(),
+	osmtalk.worker_slots(),
 	osmtalk.signature(text, text),
 	osmtalk.verify_signature(text, text, text),
+	osmtalk.endpoint_hash(text),
 	osmtalk.iso_time(timestamptz),
 	osmtalk.quote_json(text),
 	osmtalk.compact_json(jsonb),

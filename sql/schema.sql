@@ -65,6 +65,14 @@ AS 'MODULE_PATHNAME', 'osmtalk_verify_signature';
 COMMENT ON FUNCTION osmtalk.verify_signature(text, text, text) IS
 'Whether header is the signature of body, compared in constant time; false, never an error, for anything malformed or null and for an empty secret';
 
+/* ---- endpoints ---- */
+
+CREATE FUNCTION osmtalk.endpoint_hash(url text) RETURNS bigint
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'osmtalk_endpoint_hash';
+COMMENT ON FUNCTION osmtalk.endpoint_hash(text) IS
+'A hash of the URL''s scheme, host and port, whatever their case and whether or not a default port is written: events with the same wait in one queue';
+
 /* ---- rendering, the same bytes under any session settings ---- */
 
 CREATE FUNCTION osmtalk.iso_time(at timestamptz) RETURNS text
@@ -122,9 +130,9 @@ LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'osmtalk_start_worker';
 COMMENT ON FUNCTION osmtalk.start_worker() IS
 'Asks for a worker in this database when the transaction commits; warns if the library is not preloaded. The install script calls it';
 
-CREATE FUNCTION osmtalk.worker_slot(
-	OUT pid int, OUT state text, OUT started_at timestamptz, OUT in_flight int, OUT pending bigint,
-	OUT delivered bigint, OUT failed bigint, OUT last_error text, OUT last_error_at timestamptz)
-LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'osmtalk_worker_slot';
-COMMENT ON FUNCTION osmtalk.worker_slot() IS
-'What shared memory knows of this database''s worker; see the view worker_status';
+CREATE FUNCTION osmtalk.worker_slots()
+RETURNS TABLE (number int, workers int, pid int, state text, started_at timestamptz, in_flight int,
+			   delivered bigint, failed bigint, last_error text, last_error_at timestamptz)
+LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'osmtalk_worker_slots';
+COMMENT ON FUNCTION osmtalk.worker_slots() IS
+'What shared memory knows of this database''s workers, and osmtalk.workers; one row with a null pid when there is none; see the view worker_status';

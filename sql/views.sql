@@ -20,11 +20,19 @@ CREATE VIEW osmtalk.campaign_report AS
 COMMENT ON VIEW osmtalk.campaign_report IS
 'Every campaign with its number of leads, in all, by status and by disposition (only those that occur)';
 
+CREATE VIEW osmtalk.in_flight AS
+	SELECT o.id AS outbox_id, o.event_id, t.attempt, c.claimed_at
+	  FROM osmtalk.claims c
+	  CROSS JOIN LATERAL unnest(c.endpoint_hashes, c.outbox_ids, c.attempts) t (endpoint_hash, outbox_id, attempt)
+	  JOIN osmtalk.outbox o ON o.endpoint_hash = t.endpoint_hash AND o.id = t.outbox_id AND o.attempts < t.attempt;
+COMMENT ON VIEW osmtalk.in_flight IS
+'The outbox rows that a worker has taken and whose result it has not recorded yet: being sent, or about to be';
+
 CREATE VIEW osmtalk.deliveries AS
 	SELECT e.id AS event_id, e.type, e.org_id, e.campaign_id, e.lead_id, e.call_id,
 		   COALESCE(last.url, NULLIF(c.webhook_url, ''), NULLIF(s.default_webhook_url, '')) AS url,
 		   CASE
-			WHEN o.claimed_at IS NOT NULL THEN 'in_flight'
+			WHEN o.id IN (SELECT f.outbox_id FROM osmtalk.in_flight f) THEN 'in_flight'
 			WHEN o.id IS NOT NULL THEN 'pending'
 			WHEN last.http_status BETWEEN 200 AND 299 THEN 'delivered'
 			WHEN last.attempt IS NOT NULL THEN 'failed'
@@ -78,14 +86,20 @@ COMMENT ON VIEW osmtalk.not_adopted IS
 CREATE VIEW osmtalk.worker_status AS
 	SELECT w.pid,
 		   CASE WHEN w.state = 'running' AND (n.events > 0 OR n.calls > 0) THEN 'waiting for adopt()' ELSE w.state END AS state,
-		   w.started_at, w.in_flight, w.pending, w.delivered, w.failed, w.last_error, w.last_error_at,
+		   w.started_at, w.in_flight,
+		   CASE WHEN w.pid IS NOT NULL THEN
+			(SELECT greatest(count(*) - w.in_flight, 0) FROM osmtalk.outbox o
+			  -- its share: see ownership.c
+			  WHERE o.origin = osmtalk.current_origin() AND (o.endpoint_hash & 63) % w.workers = w.number)
+		   END AS pending,
+		   w.delivered, w.failed, w.last_error, w.last_error_at,
 		   n.events AS events_not_adopted, n.calls AS calls_not_adopted,
 		   CASE WHEN n.events > 0 OR n.calls > 0 THEN
 			format('%s events and %s undecided calls of another database are neither sent nor timed out until osmtalk.adopt() takes them over; new events are sent.',
 				   n.events, n.calls)
 		   END AS detail
-	  FROM osmtalk.worker_slot() w, osmtalk.not_adopted n;
+	  FROM osmtalk.worker_slots() w, osmtalk.not_adopted n;
 COMMENT ON VIEW osmtalk.worker_status IS
-'This database''s worker: its process and counters since its start; a null pid and the reason in state when there is none';
+'This database''s workers: process and counters since its start; a null pid and the reason in state where there is none';
 COMMENT ON COLUMN osmtalk.worker_status.state IS
 'running; waiting for adopt() (running, but rows of another database wait); disabled (osmtalk.enabled is off); or why there is no worker';

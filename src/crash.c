@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "crash.h"
+#include "settings.h"
 
 static char crash_file[MAXPGPATH];
 
@@ -28,20 +29,36 @@ note_crash(int signo)
 	raise(signo);
 }
 
+static void
+name_file(char *file, Oid database, int worker)
+{
+	snprintf(file, MAXPGPATH, "pg_stat/osmtalk_crashed.%u.%d", database, worker);
+}
+
 void
-osmtalk_crash_watch(Oid database)
+osmtalk_crash_watch(Oid database, int worker)
 {
 	static const int fatal[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
 
-	snprintf(crash_file, sizeof(crash_file), "pg_stat/osmtalk_crashed.%u", database);
+	name_file(crash_file, database, worker);
 	for (int i = 0; i < lengthof(fatal); i++)
 		signal(fatal[i], note_crash);
 }
 
-bool
-osmtalk_crash_noted(void)
+uint64
+osmtalk_crashes_noted(Oid database)
 {
-	return access(crash_file, F_OK) == 0;
+	uint64 crashed = 0;
+
+	for (int i = 0; i < OSMTALK_MOST_WORKERS; i++)
+	{
+		char file[MAXPGPATH];
+
+		name_file(file, database, i);
+		if (access(file, F_OK) == 0)
+			crashed |= UINT64CONST(1) << i;
+	}
+	return crashed;
 }
 
 void

@@ -7,11 +7,11 @@
 
 #include "postgres.h"
 
-/* From now on a crash of this process leaves a note for the next worker of the database. */
-extern void osmtalk_crash_watch(Oid database);
+/* From now on a crash of this process leaves a note for the next workers of the database. */
+extern void osmtalk_crash_watch(Oid database, int worker);
 
-/* Whether the worker before this one left one; and to be done with it. */
-extern bool osmtalk_crash_noted(void);
+/* Which workers of the database left one, a bit for each; and to be done with this one's. */
+extern uint64 osmtalk_crashes_noted(Oid database);
 extern void osmtalk_crash_forget(void);
 
 #endif

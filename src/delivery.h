@@ -16,16 +16,29 @@
 
 #include "scheduler.h"
 
+/*
+ * What was claimed by one row of claims, which goes when nothing of it is
+ * left unsettled.
+ */
+typedef struct OsmtalkBatch
+{
+	int64 claim_id;
+	int unsettled;
+} OsmtalkBatch;
+
 /* how much of an answer is kept */
 #define OSMTALK_RESPONSE_LEN 1024
 #define OSMTALK_DELIVERY_ERROR_LEN 256
 
 typedef struct OsmtalkDelivery
 {
-	dlist_node node; /* in the worker's list of those to settle */
+	dlist_node node; /* in the list of those to settle */
 	OsmtalkTicket *ticket;
+	struct OsmtalkBatch *batch; /* with which it was claimed */
+	bool settled;				/* in the current transaction */
 
 	/* to be sent; strings are the delivery's own */
+	int64 endpoint_hash; /* with the id the key of its outbox row */
 	int64 outbox_id;
 	int32 attempt;
 	char *event_id;

@@ -34,21 +34,22 @@ typedef struct Request
 } Request;
 
 static CURLM *multi = NULL;
-static int sockets_fd = -1;
 static instr_time timer; /* when libcurl wants to be called */
 static bool timer_set = false;
 static Request *pool = NULL;
 static int generation = 0;
 static dlist_head finished = DLIST_STATIC_INIT(finished);
 
-/* requests that found no free descriptor, to be begun again */
+/* requests that are to begin */
+static dlist_head waiting = DLIST_STATIC_INIT(waiting);
+
+/* and those that found no free descriptor, to be begun again */
 static dlist_head starved = DLIST_STATIC_INIT(starved);
 static instr_time starved_since;
 
 static int
 socket_callback(CURL *easy, curl_socket_t socket, int what, void *arg, void *socket_arg)
 {
-	int was = (int) (intptr_t) socket_arg;
 	int events = 0;
 
 	if (what == CURL_POLL_IN || what == CURL_POLL_INOUT)
@@ -59,8 +60,7 @@ socket_callback(CURL *easy, curl_socket_t socket, int what, void *arg, void *soc
 	 * Should the kernel refuse, the request runs into its time-out; an error
 	 * returned here would make libcurl give up all of them.
 	 */
-	(void) osmtalk_sockets_set(sockets_fd, socket, was, events);
-	(void) curl_multi_assign(multi, socket, (void *) (intptr_t) events);
+	(void) osmtalk_sockets_set(socket, events);
 	return 0;
 }
 
@@ -109,9 +109,18 @@ restore_signals(const sigset_t *before)
 	(void) sigprocmask(SIG_SETMASK, before, NULL);
 }
 
+/* A third of what PostgreSQL may open is for others, see fd.c; some are kept for second addresses. */
+static int
+most_connections(void)
+{
+	return Max(1, max_safe_fds / 3 - 8);
+}
+
 int
 osmtalk_http_start(void)
 {
+	int sockets_fd;
+
 	if (curl_global_init(CURL_GLOBAL_ALL) != CURLE_OK || (multi = curl_multi_init()) == NULL)
 		ereport(ERROR,
 				errcode(ERRCODE_OUT_OF_MEMORY),
@@ -141,15 +150,15 @@ osmtalk_http_reload(void)
 		curl_easy_cleanup(request->easy);
 		free(request);
 	}
-	/* idle connections kept: as many as may be busy */
-	(void) curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, (long) osmtalk_http_capacity());
+	/* idle ones are kept, and the oldest of them make room for new ones */
+	(void) curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, (long) most_connections());
+	(void) curl_multi_setopt(multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, (long) most_connections());
 }
 
 int
 osmtalk_http_capacity(void)
 {
-	/* a third of what PostgreSQL may open is for others, see fd.c; some are kept for second addresses */
-	return Max(1, Min(osmtalk_max_in_flight, max_safe_fds / 3 - 8));
+	return Min(osmtalk_max_in_flight, most_connections());
 }
 
 static Request *
@@ -207,33 +216,29 @@ finish(OsmtalkDelivery *d)
 void
 osmtalk_http_send(OsmtalkDelivery *d)
 {
-	sigset_t before;
-	Request *request;
-
 	d->started_at = GetCurrentTimestamp();
 	INSTR_TIME_SET_CURRENT(d->begun);
+	dlist_push_tail(&waiting, &d->node);
+}
 
-	if (d->body == NULL || d->url == NULL)
-	{
-		strlcpy(d->error, d->body == NULL ? "not sent: the event was removed" : "not sent: there is no webhook URL any more",
-				sizeof(d->error));
-		finish(d);
-		return;
-	}
+/* With signals blocked. */
+static void
+begin(OsmtalkDelivery *d)
+{
+	Request *request;
 
-	block_signals(&before);
-	d->request = request = get_request();
-	if (request == NULL)
+	if (d->body == NULL)
+		strlcpy(d->error, "not sent: the event was removed", sizeof(d->error));
+	else if (d->url == NULL)
+		strlcpy(d->error, "not sent: there is no webhook URL any more", sizeof(d->error));
+	else if ((d->request = request = get_request()) == NULL)
 		strlcpy(d->error, "the request could not be prepared", sizeof(d->error));
-	else if (osmtalk_request_prepare(request->easy, d, &request->headers) &&
-			 curl_multi_add_handle(multi, request->easy) == CURLM_OK)
+	else if (osmtalk_request_prepare(request->easy, d, &request->headers))
 	{
-		restore_signals(&before);
-		return;
-	}
-	restore_signals(&before);
-	if (d->error[0] == '\0')
+		if (curl_multi_add_handle(multi, request->easy) == CURLM_OK)
+			return;
 		strlcpy(d->error, "the request could not be started", sizeof(d->error));
+	}
 	finish(d);
 }
 
@@ -292,20 +297,17 @@ starve(OsmtalkDelivery *d)
 static void
 feed(void)
 {
-	dlist_head again = DLIST_STATIC_INIT(again);
-
 	if (dlist_is_empty(&starved) || starved_left() > 0)
 		return;
 	while (!dlist_is_empty(&starved))
-		dlist_push_tail(&again, dlist_pop_head_node(&starved));
-	while (!dlist_is_empty(&again))
-		osmtalk_http_send(dlist_container(OsmtalkDelivery, node, dlist_pop_head_node(&again)));
+		dlist_push_tail(&waiting, dlist_pop_head_node(&starved));
 }
 
-void
+bool
 osmtalk_http_work(void)
 {
 	OsmtalkReady ready[256];
+	bool busy;
 	sigset_t before;
 	CURLMsg *message;
 	int running;
@@ -313,7 +315,11 @@ osmtalk_http_work(void)
 	int n;
 
 	block_signals(&before);
-	n = osmtalk_sockets_ready(sockets_fd, ready, lengthof(ready));
+	feed();
+	while (!dlist_is_empty(&waiting))
+		begin(dlist_container(OsmtalkDelivery, node, dlist_pop_head_node(&waiting)));
+	n = osmtalk_sockets_ready(ready, lengthof(ready));
+	busy = n > 0;
 	for (int i = 0; i < n; i++)
 	{
 		int events = 0;
@@ -328,6 +334,7 @@ osmtalk_http_work(void)
 	{
 		timer_set = false;
 		(void) curl_multi_socket_action(multi, CURL_SOCKET_TIMEOUT, 0, &running);
+		busy = true;
 	}
 
 	while ((message = curl_multi_info_read(multi, &left)) != NULL)
@@ -349,7 +356,7 @@ osmtalk_http_work(void)
 		finish((OsmtalkDelivery *) d);
 	}
 	restore_signals(&before);
-	feed();
+	return busy;
 }
 
 OsmtalkDelivery *

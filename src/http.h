@@ -20,7 +20,7 @@ extern void osmtalk_http_reload(void);
 extern int osmtalk_http_capacity(void);
 
 /*
- * Begins the request.  Whatever becomes of it, the delivery comes back from
+ * Begins the request, as soon as osmtalk_http_work() is called.  Whatever becomes of it, the delivery comes back from
  * osmtalk_http_finished() once.
  */
 extern void osmtalk_http_send(OsmtalkDelivery *d);
@@ -28,8 +28,8 @@ extern void osmtalk_http_send(OsmtalkDelivery *d);
 /* Milliseconds after which osmtalk_http_work() wants to be called; -1: not for its own sake. */
 extern long osmtalk_http_timeout(void);
 
-/* Does what can be done without waiting. */
-extern void osmtalk_http_work(void);
+/* Does what can be done without waiting; false if there was nothing. */
+extern bool osmtalk_http_work(void);
 
 /* The next delivery whose request is over, or NULL. */
 extern OsmtalkDelivery *osmtalk_http_finished(void);

@@ -1,12 +1,13 @@
 /*
  * launcher.c
- *		Finds the databases that have the extension, and keeps a worker in each.
+ *		Finds the databases that have the extension, and keeps workers in each.
  *
  * Whether a database has the extension can only be seen from inside it, so a
  * worker is sent to look at each database once: at server start, when a
  * database appears, and when CREATE EXTENSION commits.  One that finds no
  * extension leaves; one that ends for any other reason is started again, at
  * once if it had been at work, with growing pauses if it never got so far.
+ * Where one is at work, the others that osmtalk.workers asks for join it.
  * Connects to no database; knows nothing of what workers do.
  */
 #include "postgres.h"
@@ -34,6 +35,7 @@
 #include "utils/wait_event.h"
 
 #include "launcher.h"
+#include "settings.h"
 #include "wakeup.h"
 
 /* the databases are listed this often even if nobody says that they changed */
@@ -53,25 +55,26 @@
 /* only so many databases are looked into at once, so that workers find room */
 #define MAX_STARTING 4
 
-/* The launcher's own notes on a database. */
-typedef struct Database
+/* The launcher's own notes on a worker that there is or may be. */
+typedef struct Seat
 {
-	Oid oid;
-	bool listed;			/* still there */
+	Oid oid;				/* of the database */
+	int number;				/* of the worker; the first one finds out whether there is work */
+	bool listed;			/* the database is still there */
 	bool wanted;			/* to be looked into */
 	bool got_to_work;		/* its last worker did */
 	int failures;			/* starts in succession that did not get to work */
 	TimestampTz started_at; /* last start */
 	TimestampTz start_after;
 	BackgroundWorkerHandle *handle; /* NULL when there is no worker of this launcher's */
-} Database;
+} Seat;
 
-static List *databases = NIL;
+static List *seats = NIL;
 
 static void list_databases(bool look_again);
-static long tend_databases(void);
-static long tend_database(Database *database, int *starting);
-static bool start_worker(Database *database);
+static long tend_seats(void);
+static long tend_seat(Seat *seat, int *starting);
+static bool start_worker(Seat *seat);
 static void forget_launcher(int code, Datum arg);
 
 void
@@ -115,7 +118,7 @@ osmtalk_launcher_main(Datum arg)
 			list_databases(wake & OSMTALK_WAKE_START);
 			list_after = TimestampTzPlusMilliseconds(now, LIST_INTERVAL_MS);
 		}
-		timeout = Min(tend_databases(), TimestampDifferenceMilliseconds(now, list_after));
+		timeout = Min(tend_seats(), TimestampDifferenceMilliseconds(now, list_after));
 
 		pgstat_report_activity(STATE_IDLE, NULL);
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
@@ -136,32 +139,58 @@ forget_launcher(int code, Datum arg)
 	osmtalk_shared->launcher_latch = NULL;
 }
 
-static Database *
-find_database(Oid oid)
+static Seat *
+find_seat(Oid oid, int number)
 {
 	ListCell *lc;
 
-	foreach(lc, databases)
+	foreach(lc, seats)
 	{
-		Database *database = lfirst(lc);
+		Seat *seat = lfirst(lc);
 
-		if (database->oid == oid)
-			return database;
+		if (seat->oid == oid && seat->number == number)
+			return seat;
 	}
 	return NULL;
 }
 
-static Database *
-add_database(Oid oid)
+static Seat *
+add_seat(Oid oid, int number)
 {
 	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-	Database *database = palloc0(sizeof(Database));
+	Seat *seat = palloc0(sizeof(Seat));
 
-	database->oid = oid;
-	database->wanted = true;
-	databases = lappend(databases, database);
+	seat->oid = oid;
+	seat->number = number;
+	seat->listed = true;
+	seat->wanted = true;
+	seats = lappend(seats, seat);
 	MemoryContextSwitchTo(old);
-	return database;
+	return seat;
+}
+
+static void
+forget_seat(Seat *seat)
+{
+	if (seat->handle != NULL)
+		pfree(seat->handle);
+	pfree(seat);
+}
+
+/* Frees the seat's slot, unless a worker is in it; false then. */
+static bool
+free_slot(const Seat *seat)
+{
+	OsmtalkSlot *slot;
+	bool freed;
+
+	LWLockAcquire(osmtalk_shared->lock, LW_EXCLUSIVE);
+	slot = osmtalk_find_slot(seat->oid, seat->number);
+	freed = slot == NULL || slot->pid == 0;
+	if (slot != NULL && freed)
+		slot->database = InvalidOid;
+	LWLockRelease(osmtalk_shared->lock);
+	return freed;
 }
 
 /*
@@ -178,8 +207,8 @@ list_databases(bool look_again)
 	HeapTuple tuple;
 	ListCell *lc;
 
-	foreach(lc, databases)
-		((Database *) lfirst(lc))->listed = false;
+	foreach(lc, seats)
+		((Seat *) lfirst(lc))->listed = false;
 
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
@@ -190,7 +219,7 @@ list_databases(bool look_again)
 	while (HeapTupleIsValid(tuple = heap_getnext(scan, ForwardScanDirection)))
 	{
 		Form_pg_database form = (Form_pg_database) GETSTRUCT(tuple);
-		Database *database;
+		Seat *first;
 
 		if (!form->datallowconn || form->datistemplate)
 			continue;
@@ -199,35 +228,70 @@ list_databases(bool look_again)
 		if (form->datconnlimit == DATCONNLIMIT_INVALID_DB)
 			continue;
 #endif
-		database = find_database(form->oid);
-		if (database == NULL)
-			database = add_database(form->oid);
-		database->listed = true;
-		database->wanted |= look_again;
+		first = find_seat(form->oid, 0);
+		if (first == NULL)
+			first = add_seat(form->oid, 0);
+		first->wanted |= look_again;
+		foreach(lc, seats)
+			if (((Seat *) lfirst(lc))->oid == form->oid)
+				((Seat *) lfirst(lc))->listed = true;
 	}
 	table_endscan(scan);
 	table_close(rel, AccessShareLock);
 	CommitTransactionCommand();
 
-	foreach(lc, databases)
+	foreach(lc, seats)
 	{
-		Database *database = lfirst(lc);
+		Seat *seat = lfirst(lc);
 
-		if (!database->listed)
+		if (!seat->listed)
 		{
-			OsmtalkSlot *slot;
-
-			LWLockAcquire(osmtalk_shared->lock, LW_EXCLUSIVE);
-			slot = osmtalk_find_slot(database->oid);
-			if (slot != NULL && slot->pid == 0)
-				slot->database = InvalidOid;
-			LWLockRelease(osmtalk_shared->lock);
-			databases = foreach_delete_current(databases, lc);
-			if (database->handle != NULL)
-				pfree(database->handle);
-			pfree(database);
+			(void) free_slot(seat);
+			seats = foreach_delete_current(seats, lc);
+			forget_seat(seat);
 		}
 	}
+}
+
+/*
+ * Where the first worker is at work, there is a seat for each of the others;
+ * where it is not, or for fewer, they go once they have no worker any more.
+ */
+static void
+set_seats(void)
+{
+	ListCell *lc;
+	List *running = NIL;
+
+	LWLockAcquire(osmtalk_shared->lock, LW_SHARED);
+	for (int i = 0; i < osmtalk_shared->nslots; i++)
+	{
+		OsmtalkSlot *slot = &osmtalk_shared->slots[i];
+
+		if (slot->database != InvalidOid && slot->number == 0 && slot->state == OSMTALK_SLOT_RUNNING && slot->pid != 0)
+			running = lappend_oid(running, slot->database);
+	}
+	LWLockRelease(osmtalk_shared->lock);
+
+	foreach(lc, running)
+		for (int number = 1; number < osmtalk_workers; number++)
+			if (find_seat(lfirst_oid(lc), number) == NULL)
+				(void) add_seat(lfirst_oid(lc), number);
+	foreach(lc, seats)
+	{
+		Seat *seat = lfirst(lc);
+		pid_t pid;
+
+		if (seat->number == 0 || (seat->number < osmtalk_workers && list_member_oid(running, seat->oid)))
+			continue;
+		if (seat->handle != NULL && GetBackgroundWorkerPid(seat->handle, &pid) != BGWH_STOPPED)
+			continue;
+		if (!free_slot(seat))
+			continue;
+		seats = foreach_delete_current(seats, lc);
+		forget_seat(seat);
+	}
+	list_free(running);
 }
 
 /*
@@ -235,12 +299,13 @@ list_databases(bool look_again)
  * there is something to see to.
  */
 static long
-tend_databases(void)
+tend_seats(void)
 {
 	long timeout = LIST_INTERVAL_MS;
 	int starting = 0;
 	ListCell *lc;
 
+	set_seats();
 	LWLockAcquire(osmtalk_shared->lock, LW_SHARED);
 	for (int i = 0; i < osmtalk_shared->nslots; i++)
 	{
@@ -251,13 +316,13 @@ tend_databases(void)
 	}
 	LWLockRelease(osmtalk_shared->lock);
 
-	foreach(lc, databases)
-		timeout = Min(timeout, tend_database(lfirst(lc), &starting));
+	foreach(lc, seats)
+		timeout = Min(timeout, tend_seat(lfirst(lc), &starting));
 	return timeout;
 }
 
 static long
-tend_database(Database *database, int *starting)
+tend_seat(Seat *seat, int *starting)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	OsmtalkSlot *slot;
@@ -266,8 +331,8 @@ tend_database(Database *database, int *starting)
 	bool held;
 
 	LWLockAcquire(osmtalk_shared->lock, LW_EXCLUSIVE);
-	slot = osmtalk_find_slot(database->oid);
-	if (slot == NULL && !database->wanted)
+	slot = osmtalk_find_slot(seat->oid, seat->number);
+	if (slot == NULL && !seat->wanted)
 	{
 		/* was looked into and does not have the extension */
 		LWLockRelease(osmtalk_shared->lock);
@@ -275,24 +340,24 @@ tend_database(Database *database, int *starting)
 	}
 
 	alive = slot != NULL && slot->pid != 0;
-	if (database->handle != NULL)
+	if (seat->handle != NULL)
 	{
-		BgwHandleStatus status = GetBackgroundWorkerPid(database->handle, &pid);
+		BgwHandleStatus status = GetBackgroundWorkerPid(seat->handle, &pid);
 
 		if (status == BGWH_STARTED || status == BGWH_NOT_YET_STARTED)
 			alive = true;
 		else
 		{
-			pfree(database->handle);
-			database->handle = NULL;
+			pfree(seat->handle);
+			seat->handle = NULL;
 		}
 	}
 	if (alive)
 	{
 		if (slot != NULL && slot->state == OSMTALK_SLOT_RUNNING)
 		{
-			database->got_to_work = true;
-			database->failures = 0;
+			seat->got_to_work = true;
+			seat->failures = 0;
 		}
 		LWLockRelease(osmtalk_shared->lock);
 		return LIST_INTERVAL_MS; /* its end wakes the launcher */
@@ -301,42 +366,44 @@ tend_database(Database *database, int *starting)
 	if (slot != NULL && slot->state == OSMTALK_SLOT_NO_EXTENSION)
 	{
 		slot->database = InvalidOid;
-		database->wanted = false;
-		database->failures = 0;
+		seat->wanted = false;
+		seat->failures = 0;
 		LWLockRelease(osmtalk_shared->lock);
 		return LIST_INTERVAL_MS;
 	}
 
-	if (slot != NULL && (slot->state == OSMTALK_SLOT_STARTING || slot->state == OSMTALK_SLOT_RUNNING || slot->state == OSMTALK_SLOT_STOPPED) && !database->wanted)
+	if (slot != NULL && (slot->state == OSMTALK_SLOT_STARTING || slot->state == OSMTALK_SLOT_RUNNING || slot->state == OSMTALK_SLOT_STOPPED) && !seat->wanted)
 	{
 		/* its worker has ended: work out when to start the next */
 		int pause = 0;
 
-		if (!database->got_to_work)
+		if (!seat->got_to_work)
 		{
-			pause = FIRST_PAUSE_MS << Min(database->failures, 8);
+			pause = FIRST_PAUSE_MS << Min(seat->failures, 8);
 			pause = Min(pause, slot->start_failures > 0 ? LONGEST_CONNECTED_PAUSE_MS : LONGEST_PAUSE_MS);
-			database->failures++;
+			seat->failures++;
 		}
-		else if (!TimestampDifferenceExceeds(database->started_at, now, SHORT_LIFE_MS))
+		else if (!TimestampDifferenceExceeds(seat->started_at, now, SHORT_LIFE_MS))
 			pause = SHORT_LIFE_PAUSE_MS;
 		slot->state = OSMTALK_SLOT_STOPPED;
-		database->start_after = TimestampTzPlusMilliseconds(now, pause);
-		database->wanted = true;
+		seat->start_after = TimestampTzPlusMilliseconds(now, pause);
+		seat->wanted = true;
 	}
 
+	/* the first one's slot is there as long as any other's */
+	slot = osmtalk_find_slot(seat->oid, 0);
 	held = slot != NULL && osmtalk_slot_is_held(slot);
 	LWLockRelease(osmtalk_shared->lock);
 
 	if (held)
 		return 1000; /* letting go wakes the launcher; a holder that died does not */
-	if (now < database->start_after)
-		return TimestampDifferenceMilliseconds(now, database->start_after);
+	if (now < seat->start_after)
+		return TimestampDifferenceMilliseconds(now, seat->start_after);
 	if (*starting >= MAX_STARTING)
 		return 1000;
-	if (!start_worker(database))
+	if (!start_worker(seat))
 	{
-		database->start_after = TimestampTzPlusMilliseconds(now, 1000);
+		seat->start_after = TimestampTzPlusMilliseconds(now, 1000);
 		return 1000;
 	}
 	(*starting)++;
@@ -347,7 +414,7 @@ tend_database(Database *database, int *starting)
  * Starts a worker; false if there is no slot or no process for it.
  */
 static bool
-start_worker(Database *database)
+start_worker(Seat *seat)
 {
 	static bool complained = false;
 	BackgroundWorker worker = {0};
@@ -356,7 +423,10 @@ start_worker(Database *database)
 	OsmtalkSlotState before = OSMTALK_SLOT_WANTED;
 	bool started = false;
 
-	snprintf(worker.bgw_name, BGW_MAXLEN, "osmtalk worker for database %u", database->oid);
+	if (seat->number == 0)
+		snprintf(worker.bgw_name, BGW_MAXLEN, "osmtalk worker for database %u", seat->oid);
+	else
+		snprintf(worker.bgw_name, BGW_MAXLEN, "osmtalk worker %d for database %u", seat->number, seat->oid);
 	snprintf(worker.bgw_type, BGW_MAXLEN, "osmtalk worker");
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
 	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
@@ -364,12 +434,13 @@ start_worker(Database *database)
 	worker.bgw_restart_time = BGW_NEVER_RESTART;
 	snprintf(worker.bgw_library_name, BGW_MAXLEN, "osmtalk_worker");
 	snprintf(worker.bgw_function_name, BGW_MAXLEN, "osmtalk_worker_main");
-	worker.bgw_main_arg = ObjectIdGetDatum(database->oid);
+	worker.bgw_main_arg = ObjectIdGetDatum(seat->oid);
+	memcpy(worker.bgw_extra, &seat->number, sizeof(seat->number));
 	worker.bgw_notify_pid = MyProcPid;
 
 	/* the state is set before the worker can set it */
 	LWLockAcquire(osmtalk_shared->lock, LW_EXCLUSIVE);
-	slot = osmtalk_claim_slot(database->oid);
+	slot = osmtalk_claim_slot(seat->oid, seat->number);
 	if (slot != NULL)
 	{
 		before = slot->state;
@@ -380,19 +451,19 @@ start_worker(Database *database)
 	if (slot != NULL)
 	{
 		old = MemoryContextSwitchTo(TopMemoryContext);
-		started = RegisterDynamicBackgroundWorker(&worker, &database->handle);
+		started = RegisterDynamicBackgroundWorker(&worker, &seat->handle);
 		MemoryContextSwitchTo(old);
 	}
 	if (started)
 	{
 		complained = false;
-		database->started_at = GetCurrentTimestamp();
-		database->got_to_work = false;
-		database->wanted = false;
+		seat->started_at = GetCurrentTimestamp();
+		seat->got_to_work = false;
+		seat->wanted = false;
 		return true;
 	}
 
-	database->handle = NULL;
+	seat->handle = NULL;
 	if (slot != NULL)
 	{
 		LWLockAcquire(osmtalk_shared->lock, LW_EXCLUSIVE);
@@ -404,7 +475,7 @@ start_worker(Database *database)
 		complained = true;
 		ereport(LOG,
 				errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				errmsg("osmtalk: no free background worker for database %u, its events queue", database->oid),
+				errmsg("osmtalk: no free background worker for database %u, its events queue", seat->oid),
 				errhint("Increase max_worker_processes."));
 	}
 	return false;

@@ -17,6 +17,7 @@
 #include "statements.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
@@ -26,73 +27,104 @@
 
 /* the advisory lock's key: "osmt", and a slice of the outbox */
 #define LOCK_CLASS 0x6f736d74
-#define LOCK_SLICE 0
+#define SLICES 64
 
-#define EXPIRE_BATCH 500
+/* what is in claims and not settled */
+static OsmtalkStatement find_claims = {
+	"osmtalk: release claims",
+	"SELECT t.endpoint_hash, t.id, t.attempt, c.claimed_at, c.worker"
+	"  FROM osmtalk.claims c"
+	" CROSS JOIN LATERAL ROWS FROM (pg_catalog.unnest(c.endpoint_hashes), pg_catalog.unnest(c.outbox_ids),"
+	"								pg_catalog.unnest(c.attempts)) t (endpoint_hash, id, attempt)"
+	"  JOIN osmtalk.outbox o"
+	"	 ON o.endpoint_hash OPERATOR(pg_catalog.=) t.endpoint_hash AND o.id OPERATOR(pg_catalog.=) t.id"
+	"	AND o.attempts OPERATOR(pg_catalog.<) t.attempt AND o.origin OPERATOR(pg_catalog.=) $1",
+	1,
+	{TEXTOID}};
 
 /*
- * Claims, made before $3, whose results nobody will report: each was an
- * attempt, and waits to be made again.
+ * Attempts whose result nobody will report: each gets its row, and the event
+ * waits to be sent again.  Of a row that another session has locked only the
+ * number stays behind, and the next attempt is numbered when it is recorded.
  */
-static OsmtalkStatement release_claims = {
+static OsmtalkStatement abandon = {
 	"osmtalk: release claims",
-	"WITH was AS MATERIALIZED ("
-	"	SELECT o.id, o.claimed_at FROM osmtalk.outbox o"
-	"	 WHERE o.claimed_at OPERATOR(pg_catalog.<) $3 AND o.origin OPERATOR(pg_catalog.=) $1 FOR UPDATE SKIP LOCKED),"
+	"WITH lost AS MATERIALIZED ("
+	"	SELECT o.endpoint_hash, o.id, o.event_id, t.attempt, t.started_at, t.died"
+	"	  FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3),"
+	"					  pg_catalog.unnest($4), pg_catalog.unnest($5)) t (endpoint_hash, id, attempt, started_at, died)"
+	"	  JOIN osmtalk.outbox o"
+	"		ON o.endpoint_hash OPERATOR(pg_catalog.=) t.endpoint_hash AND o.id OPERATOR(pg_catalog.=) t.id"
+	"	   AND o.attempts OPERATOR(pg_catalog.<) t.attempt),"
+	" free AS MATERIALIZED ("
+	"	SELECT o.endpoint_hash, o.id, l.attempt, l.died FROM lost l"
+	"	  JOIN osmtalk.outbox o"
+	"		ON o.endpoint_hash OPERATOR(pg_catalog.=) l.endpoint_hash AND o.id OPERATOR(pg_catalog.=) l.id"
+	"	   FOR UPDATE OF o SKIP LOCKED),"
 	" released AS ("
 	"	UPDATE osmtalk.outbox o"
-	"	   SET claimed_at = NULL,"
-	"		   worker_deaths = CASE WHEN $2 THEN o.worker_deaths OPERATOR(pg_catalog.+) 1::pg_catalog.int2"
-	"								ELSE o.worker_deaths END"
-	"	  FROM was WHERE o.id OPERATOR(pg_catalog.=) was.id"
-	"	RETURNING o.event_id, o.attempts, was.claimed_at)"
+	"	   SET attempts = f.attempt,"
+	"		   worker_deaths = (o.worker_deaths OPERATOR(pg_catalog.+) f.died)::pg_catalog.int2"
+	"	  FROM free f"
+	"	 WHERE o.endpoint_hash OPERATOR(pg_catalog.=) f.endpoint_hash AND o.id OPERATOR(pg_catalog.=) f.id)"
 	" INSERT INTO osmtalk.delivery_attempts (event_id, attempt, url, started_at, error)"
-	" SELECT r.event_id, r.attempts, t.url, r.claimed_at,"
-	"		 'no result: the worker ended while the request was in flight; it is made again'"
-	"   FROM released r"
-	"   LEFT JOIN osmtalk.events e ON e.id OPERATOR(pg_catalog.=) r.event_id"
+	" SELECT l.event_id, l.attempt, t.url, l.started_at,"
+	"		 'no result: the worker ended before there was one; the request may have been made, it is made again'"
+	"   FROM lost l"
+	"   LEFT JOIN osmtalk.events e ON e.id OPERATOR(pg_catalog.=) l.event_id"
 	"   LEFT JOIN LATERAL osmtalk.delivery_target(e.type, e.org_id, e.campaign_id) t ON true"
 	" ON CONFLICT DO NOTHING",
-	3,
-	{TEXTOID, BOOLOID, TIMESTAMPTZOID}};
-
-static OsmtalkStatement count_claims = {
-	"osmtalk: release claims",
-	"SELECT pg_catalog.count(*) FROM osmtalk.outbox o"
-	" WHERE o.claimed_at OPERATOR(pg_catalog.<) $2 AND o.origin OPERATOR(pg_catalog.=) $1",
-	2,
-	{TEXTOID, TIMESTAMPTZOID}};
+	5,
+	{INT8ARRAYOID, INT8ARRAYOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID, INT4ARRAYOID}};
 
 static OsmtalkStatement set_aside = {
 	"osmtalk: set events aside",
 	"WITH condemned AS ("
 	"	DELETE FROM osmtalk.outbox o"
-	"	 WHERE o.origin OPERATOR(pg_catalog.=) $1 AND o.worker_deaths OPERATOR(pg_catalog.>=) $2"
+	"	 USING ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) t (endpoint_hash, id)"
+	"	 WHERE o.endpoint_hash OPERATOR(pg_catalog.=) t.endpoint_hash AND o.id OPERATOR(pg_catalog.=) t.id"
+	"	   AND o.worker_deaths OPERATOR(pg_catalog.>=) $3"
 	"	RETURNING o.event_id, o.attempts)"
 	" INSERT INTO osmtalk.delivery_attempts (event_id, attempt, started_at, error)"
 	" SELECT c.event_id, c.attempts OPERATOR(pg_catalog.+) 1, pg_catalog.now(),"
 	"		 'set aside: the worker died each time it sent this event'"
 	"   FROM condemned c"
 	" ON CONFLICT DO NOTHING",
-	2,
-	{TEXTOID, INT2OID}};
+	3,
+	{INT8ARRAYOID, INT8ARRAYOID, INT2OID}};
 
-static OsmtalkStatement not_adopted = {
-	"osmtalk: count events of another database",
-	"SELECT n.events, n.calls FROM osmtalk.not_adopted n",
-	0};
+/* those of which nothing is in flight, whoever made them */
+static OsmtalkStatement remove_idle_claims = {
+	"osmtalk: release claims",
+	"DELETE FROM osmtalk.claims c WHERE NOT EXISTS ("
+	"	SELECT FROM ROWS FROM (pg_catalog.unnest(c.endpoint_hashes), pg_catalog.unnest(c.outbox_ids),"
+	"						   pg_catalog.unnest(c.attempts)) t (endpoint_hash, id, attempt)"
+	"	  JOIN osmtalk.outbox o"
+	"		ON o.endpoint_hash OPERATOR(pg_catalog.=) t.endpoint_hash AND o.id OPERATOR(pg_catalog.=) t.id"
+	"	   AND o.attempts OPERATOR(pg_catalog.<) t.attempt AND o.origin OPERATOR(pg_catalog.=) $1)",
+	1,
+	{TEXTOID}};
 
-static OsmtalkStatement expire_calls = {
-	"osmtalk: decide overdue calls",
-	"SELECT osmtalk.expire_calls($1)",
+static OsmtalkStatement remove_own_claims = {
+	"osmtalk: release claims",
+	"DELETE FROM osmtalk.claims c WHERE c.worker OPERATOR(pg_catalog.=) $1",
 	1,
 	{INT4OID}};
 
+typedef struct Slice
+{
+	bool locked; /* by this process */
+	bool owned;	 /* and delivered by it */
+	int claimed; /* events of it that are claimed and not settled */
+} Slice;
+
+static Slice slices[SLICES];
+static int worker_number = 0;
+static uint64 workers_crashed = 0; /* bits, those that died of their own before */
 static Oid extension_oid = InvalidOid;
 static Datum origin; /* in TopMemoryContext */
-static TimestampTz attached_at;
-static bool died_of_its_own; /* the worker before this one */
-static bool claims_left;	 /* by that worker, in rows that were locked */
+
+/* ---- who this is ---- */
 
 Datum
 osmtalk_origin(void)
@@ -100,91 +132,26 @@ osmtalk_origin(void)
 	return origin;
 }
 
-static bool
-lock_outbox(void)
+int
+osmtalk_worker_number(void)
 {
-	LOCKTAG tag;
-
-	/* the last number keeps it out of reach of SQL's advisory lock functions, which use 1 and 2 */
-	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, LOCK_CLASS, LOCK_SLICE, 3);
-	/* a session lock: it dies with this process, and not before */
-	return LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
-}
-
-/*
- * In the current transaction.  What another session has locked is left for
- * later.  Returns how many were released.
- */
-static uint64
-release_claims_of_others(TimestampTz before)
-{
-	Datum values[3];
-	uint64 released;
-	bool isnull;
-
-	values[0] = osmtalk_origin();
-	values[1] = BoolGetDatum(died_of_its_own);
-	values[2] = TimestampTzGetDatum(before);
-	osmtalk_execute(&release_claims, values);
-	released = SPI_processed;
-	if (released > 0)
-		ereport(LOG,
-				errmsg("osmtalk: " UINT64_FORMAT " requests were in flight when the last worker of database \"%s\" ended, they are made again",
-					   released, get_database_name(MyDatabaseId)));
-
-	values[1] = TimestampTzGetDatum(before);
-	osmtalk_execute(&count_claims, values);
-	claims_left = DatumGetInt64(osmtalk_column(SPI_tuptable->vals[0], 1, &isnull)) > 0;
-	return released;
+	return worker_number;
 }
 
 bool
-osmtalk_outbox_attach(bool crashed, bool *owned_by_other)
+osmtalk_attach(int number, uint64 crashed)
 {
-	Datum values[2];
 	MemoryContext old;
 
-	*owned_by_other = false;
 	osmtalk_begin();
 	extension_oid = get_extension_oid("osmtalk", true);
-	if (!OidIsValid(extension_oid) || !lock_outbox())
-	{
-		*owned_by_other = OidIsValid(extension_oid);
-		osmtalk_commit();
-		return false;
-	}
-
+	osmtalk_commit();
 	old = MemoryContextSwitchTo(TopMemoryContext);
 	origin = CStringGetTextDatum(psprintf(UINT64_FORMAT "/%u", GetSystemIdentifier(), MyDatabaseId));
 	MemoryContextSwitchTo(old);
-	attached_at = GetCurrentTimestamp();
-	died_of_its_own = crashed;
-
-	osmtalk_make_durable();
-	(void) release_claims_of_others(DT_NOEND); /* this process has made none yet */
-	values[0] = osmtalk_origin();
-	values[1] = Int16GetDatum(OSMTALK_CONDEMNED_DEATHS);
-	osmtalk_execute(&set_aside, values);
-	if (SPI_processed > 0)
-		ereport(LOG,
-				errmsg("osmtalk: set aside " UINT64_FORMAT " events of database \"%s\", the worker died each time it sent them",
-					   (uint64) SPI_processed, get_database_name(MyDatabaseId)));
-	osmtalk_commit();
-	return true;
-}
-
-bool
-osmtalk_outbox_release_rest(void)
-{
-	uint64 released;
-
-	if (!claims_left)
-		return false;
-	osmtalk_begin();
-	osmtalk_make_durable();
-	released = release_claims_of_others(attached_at);
-	osmtalk_commit();
-	return released > 0;
+	worker_number = number;
+	workers_crashed = crashed;
+	return OidIsValid(extension_oid);
 }
 
 /* The extension as it is now, InvalidOid if there is none; in its own transaction. */
@@ -225,6 +192,7 @@ osmtalk_lock_tables(bool wait)
 		LOCKMODE mode;
 	} tables[] = {
 		{"outbox", RowExclusiveLock},
+		{"claims", RowExclusiveLock},
 		{"delivery_attempts", RowExclusiveLock},
 		{"events", AccessShareLock},
 		{"campaigns", AccessShareLock},
@@ -246,32 +214,180 @@ osmtalk_lock_tables(bool wait)
 	return get_extension_oid("osmtalk", true) == extension_oid;
 }
 
-/* Says in the log, when it changes, what waits for adopt(). */
-void
-osmtalk_report_not_adopted(void)
-{
-	static int64 last_events = 0;
-	static int64 last_calls = 0;
-	int64 events;
-	int64 calls;
-	bool isnull;
+/* ---- slices ---- */
 
-	osmtalk_execute(&not_adopted, NULL);
-	events = DatumGetInt64(osmtalk_column(SPI_tuptable->vals[0], 1, &isnull));
-	calls = DatumGetInt64(osmtalk_column(SPI_tuptable->vals[0], 2, &isnull));
-	if ((events > 0 || calls > 0) && (events != last_events || calls != last_calls))
-		ereport(LOG,
-				errmsg("osmtalk: database \"%s\" holds " INT64_FORMAT " events and " INT64_FORMAT " undecided calls of another database, they are neither sent nor timed out",
-					   get_database_name(MyDatabaseId), events, calls),
-				errhint("SELECT osmtalk.adopt() takes them over, osmtalk.adopt(discard => true) drops them."));
-	last_events = events;
-	last_calls = calls;
+static Slice *
+slice_of(int64 endpoint_hash)
+{
+	return &slices[(uint64) endpoint_hash % SLICES];
 }
 
 bool
-osmtalk_outbox_leave(dlist_head *to_settle)
+osmtalk_owns(int64 endpoint_hash)
 {
+	return slice_of(endpoint_hash)->owned;
+}
+
+void
+osmtalk_keep_slice(int64 endpoint_hash)
+{
+	slice_of(endpoint_hash)->claimed++;
+}
+
+void
+osmtalk_release_slice(int64 endpoint_hash)
+{
+	slice_of(endpoint_hash)->claimed--;
+}
+
+static LOCKTAG
+slice_tag(int slice)
+{
+	LOCKTAG tag;
+
+	/* the last number keeps it out of reach of SQL's advisory lock functions, which use 1 and 2 */
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, LOCK_CLASS, slice, 3);
+	return tag;
+}
+
+/* Attempts that are given up, an array for each column. */
+typedef struct Abandoned
+{
+	int n;
+	int64 *hashes;
+	int64 *ids;
+	int32 *attempts;
+	Datum *started_at;
+	int32 *died;
+} Abandoned;
+
+static Abandoned
+make_abandoned(int most)
+{
+	return (Abandoned){
+		.hashes = palloc(Max(most, 1) * sizeof(int64)),
+		.ids = palloc(Max(most, 1) * sizeof(int64)),
+		.attempts = palloc(Max(most, 1) * sizeof(int32)),
+		.started_at = palloc(Max(most, 1) * sizeof(Datum)),
+		.died = palloc(Max(most, 1) * sizeof(int32)),
+	};
+}
+
+static void
+give_up_attempts(const Abandoned *a)
+{
+	Datum values[5];
+
+	values[0] = osmtalk_int8_array(a->hashes, a->n);
+	values[1] = osmtalk_int8_array(a->ids, a->n);
+	values[2] = osmtalk_int4_array(a->attempts, a->n);
+	values[3] = PointerGetDatum(construct_array(a->started_at, a->n, TIMESTAMPTZOID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	values[4] = osmtalk_int4_array(a->died, a->n);
+	osmtalk_execute(&abandon, values);
+}
+
+/*
+ * In the current transaction: what was claimed of slices that are locked and
+ * not yet owned waits again.
+ */
+static void
+release_claims(void)
+{
+	Abandoned a;
 	Datum values[3];
+
+	values[0] = origin;
+	osmtalk_execute(&find_claims, values);
+	a = make_abandoned((int) SPI_processed);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		HeapTuple tuple = SPI_tuptable->vals[i];
+		bool isnull;
+		int64 hash = DatumGetInt64(osmtalk_column(tuple, 1, &isnull));
+		Slice *slice = slice_of(hash);
+		int worker = DatumGetInt32(osmtalk_column(tuple, 5, &isnull));
+
+		if (!slice->locked || slice->owned)
+			continue;
+		a.hashes[a.n] = hash;
+		a.ids[a.n] = DatumGetInt64(osmtalk_column(tuple, 2, &isnull));
+		a.attempts[a.n] = DatumGetInt32(osmtalk_column(tuple, 3, &isnull));
+		a.started_at[a.n] = osmtalk_column(tuple, 4, &isnull);
+		a.died[a.n++] = (workers_crashed >> worker & 1) != 0;
+	}
+	if (a.n > 0)
+	{
+		give_up_attempts(&a);
+		if (SPI_processed > 0)
+			ereport(LOG,
+					errmsg("osmtalk: " UINT64_FORMAT " events were claimed when the last worker of database \"%s\" ended, they are sent again",
+						   (uint64) SPI_processed, get_database_name(MyDatabaseId)));
+		values[0] = osmtalk_int8_array(a.hashes, a.n);
+		values[1] = osmtalk_int8_array(a.ids, a.n);
+		values[2] = Int16GetDatum(OSMTALK_CONDEMNED_DEATHS);
+		osmtalk_execute(&set_aside, values);
+		if (SPI_processed > 0)
+			ereport(LOG,
+					errmsg("osmtalk: set aside " UINT64_FORMAT " events of database \"%s\", the worker died each time it sent them",
+						   (uint64) SPI_processed, get_database_name(MyDatabaseId)));
+	}
+	values[0] = origin;
+	osmtalk_execute(&remove_idle_claims, values);
+}
+
+bool
+osmtalk_take_share(int workers, bool *settled)
+{
+	bool lost = false;
+	bool won = false;
+
+	*settled = true;
+	for (int i = 0; i < SLICES; i++)
+	{
+		LOCKTAG tag = slice_tag(i);
+		Slice *slice = &slices[i];
+
+		if (i % workers == worker_number)
+		{
+			/* a session lock: it dies with this process, and not before */
+			if (!slice->locked)
+				slice->locked = LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
+			if (!slice->locked)
+				*settled = false;
+			else if (!slice->owned)
+				won = true;
+			continue;
+		}
+		lost = lost || slice->owned;
+		slice->owned = false;
+		if (slice->locked && slice->claimed == 0)
+			slice->locked = !LockRelease(&tag, ExclusiveLock, true);
+		if (slice->locked)
+			*settled = false;
+	}
+	if (!won)
+		return lost;
+
+	osmtalk_begin();
+	if (!osmtalk_lock_tables(true))
+	{
+		/* the extension was dropped: the next turn sees it, too */
+		osmtalk_commit();
+		return lost;
+	}
+	osmtalk_make_durable();
+	release_claims();
+	osmtalk_commit();
+	for (int i = 0; i < SLICES; i++)
+		slices[i].owned = slices[i].locked && i % workers == worker_number;
+	return true;
+}
+
+bool
+osmtalk_leave(dlist_head *results, OsmtalkDelivery **in_flight, int n)
+{
+	Datum values[1];
+	Abandoned a;
 	bool ok;
 
 	osmtalk_begin();
@@ -281,27 +397,22 @@ osmtalk_outbox_leave(dlist_head *to_settle)
 		/* no standby is waited for: what is lost with it is made again */
 		(void) set_config_option("synchronous_commit", "local",
 								 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
-		osmtalk_settle(to_settle, false);
-		values[0] = osmtalk_origin();
-		values[1] = BoolGetDatum(false);
-		values[2] = TimestampTzGetDatum(DT_NOEND);
-		osmtalk_execute(&release_claims, values);
+		osmtalk_settle(results, OSMTALK_SETTLE_LAST);
+		a = make_abandoned(n);
+		for (int i = 0; i < n; i++)
+		{
+			a.hashes[i] = in_flight[i]->endpoint_hash;
+			a.ids[i] = in_flight[i]->outbox_id;
+			a.attempts[i] = in_flight[i]->attempt;
+			a.started_at[i] = TimestampTzGetDatum(in_flight[i]->started_at);
+			a.died[i] = 0;
+		}
+		a.n = n;
+		if (n > 0)
+			give_up_attempts(&a);
+		values[0] = Int32GetDatum(worker_number);
+		osmtalk_execute(&remove_own_claims, values);
 	}
 	osmtalk_commit();
 	return ok;
-}
-
-OsmtalkExpired
-osmtalk_outbox_expire_calls(void)
-{
-	Datum values[1] = {Int32GetDatum(EXPIRE_BATCH)};
-	int64 expired;
-	bool isnull;
-
-	osmtalk_begin();
-	osmtalk_execute(&expire_calls, values);
-	expired = DatumGetInt64(osmtalk_column(SPI_tuptable->vals[0], 1, &isnull));
-	osmtalk_commit();
-	return expired == 0 ? OSMTALK_EXPIRED_NONE : expired < EXPIRE_BATCH ? OSMTALK_EXPIRED_ALL
-																		: OSMTALK_EXPIRED_SOME;
 }

@@ -3,11 +3,16 @@
  *		Which process delivers a database's events, and how it takes over and
  *		leaves.
  *
- * A session advisory lock makes a process the owner of the outbox; it dies
- * with the process, so nothing is ever stuck.  Functions throw.
+ * Endpoints are divided into slices by their hash.  A session advisory lock
+ * makes a process the owner of a slice; it dies with the process, so nothing
+ * is ever stuck.  Functions throw.
  */
 #ifndef OSMTALK_OWNERSHIP_H
 #define OSMTALK_OWNERSHIP_H
+
+#include "postgres.h"
+
+#include "lib/ilist.h"
 
 #include "delivery.h"
 
@@ -15,22 +20,33 @@
 #define OSMTALK_SUSPECT_DEATHS 2
 #define OSMTALK_CONDEMNED_DEATHS 5
 
-/* This database's identity, see current_origin(); once attached. */
+/*
+ * Attaches to the database's extension, as the worker of that number, from 0;
+ * crashed: bits, which workers died of their own before.  False if the
+ * database does not have the extension.
+ */
+extern bool osmtalk_attach(int number, uint64 crashed);
+
+/* This database's identity, see current_origin(); and the worker's number; once attached. */
 extern Datum osmtalk_origin(void);
+extern int osmtalk_worker_number(void);
+
+/* Whether this process delivers the events of endpoints of that hash. */
+extern bool osmtalk_owns(int64 endpoint_hash);
+
+/* One event more, or less, of such an endpoint is claimed and not settled. */
+extern void osmtalk_keep_slice(int64 endpoint_hash);
+extern void osmtalk_release_slice(int64 endpoint_hash);
 
 /*
- * Makes this process the owner of the database's outbox, and its claims of an
- * earlier worker waiting again; crashed: that worker died of its own.  False
- * if the database does not have the extension, or (*owned_by_other) if
- * another process owns the outbox.
+ * Brings what this process owns in line with its share as one of so many
+ * workers: ceases to deliver what is another's, lets go of it once nothing of
+ * it is claimed, and takes what others have left, as soon as they have; what
+ * they had claimed waits again.  In its own transaction, if any is needed.
+ * True if it delivers other endpoints than before: the outbox is to be read
+ * again.  *settled: nothing is left to be taken or let go of.
  */
-extern bool osmtalk_outbox_attach(bool crashed, bool *owned_by_other);
-
-/*
- * Releases what the worker before this one had claimed in rows that another
- * session had locked; in its own transaction.  True if there were any.
- */
-extern bool osmtalk_outbox_release_rest(void);
+extern bool osmtalk_take_share(int workers, bool *settled);
 
 typedef enum OsmtalkPresence
 {
@@ -53,19 +69,6 @@ extern bool osmtalk_lock_tables(bool wait);
  * Before the process ends: settles, and makes what is in flight wait again.
  * Waits for no lock and no standby; false if it could not be done.
  */
-extern bool osmtalk_outbox_leave(dlist_head *settle);
-
-typedef enum OsmtalkExpired
-{
-	OSMTALK_EXPIRED_ALL,
-	OSMTALK_EXPIRED_SOME, /* there may be more */
-	OSMTALK_EXPIRED_NONE  /* there are some, and none could be decided */
-} OsmtalkExpired;
-
-/* Decides calls whose time is up; in its own transaction. */
-extern OsmtalkExpired osmtalk_outbox_expire_calls(void);
-
-/* Says in the log, when it changes, what waits for adopt(); in the current transaction. */
-extern void osmtalk_report_not_adopted(void);
+extern bool osmtalk_leave(dlist_head *results, OsmtalkDelivery **in_flight, int n);
 
 #endif

@@ -17,6 +17,7 @@
 #include "request.h"
 #include "settings.h"
 #include "signing.h"
+#include "sockets.h"
 #include "storage/fd.h"
 
 /* read on past what is kept, so that the connection can be used again, but not for ever */
@@ -85,6 +86,7 @@ opensocket_callback(void *arg, curlsocktype purpose, struct curl_sockaddr *addr)
 		return CURL_SOCKET_BAD;
 	}
 	(void) fcntl(fd, F_SETFD, FD_CLOEXEC);
+	osmtalk_sockets_opened(fd);
 	return fd;
 }
 
@@ -92,6 +94,7 @@ static int
 closesocket_callback(void *arg, curl_socket_t fd)
 {
 	ReleaseExternalFD();
+	osmtalk_sockets_closed(fd);
 	return close(fd);
 }
 
@@ -307,31 +310,4 @@ osmtalk_request_finish(CURL *easy, OsmtalkDelivery *d, CURLcode code)
 	}
 	else
 		strlcpy(d->error, curl_easy_strerror(code), sizeof(d->error));
-}
-
-bool
-osmtalk_request_origin(const char *url, char *origin, size_t size)
-{
-	CURLU *parsed = curl_url();
-	char *scheme = NULL;
-	char *host = NULL;
-	char *port = NULL;
-	bool ok;
-
-	ok = parsed != NULL &&
-		curl_url_set(parsed, CURLUPART_URL, url, CURLU_DISALLOW_USER) == CURLUE_OK &&
-		curl_url_get(parsed, CURLUPART_SCHEME, &scheme, 0) == CURLUE_OK &&
-		curl_url_get(parsed, CURLUPART_HOST, &host, 0) == CURLUE_OK &&
-		curl_url_get(parsed, CURLUPART_PORT, &port, CURLU_DEFAULT_PORT) == CURLUE_OK;
-	if (ok)
-	{
-		snprintf(origin, size, "%s://%s:%s", scheme, host, port);
-		for (char *p = origin; *p; p++)
-			*p = pg_ascii_tolower((unsigned char) *p);
-	}
-	curl_free(scheme);
-	curl_free(host);
-	curl_free(port);
-	curl_url_cleanup(parsed);
-	return ok;
 }

@@ -24,7 +24,4 @@ extern bool osmtalk_request_prepare(CURL *easy, OsmtalkDelivery *d, struct curl_
 /* Notes in the delivery what came of the request. */
 extern void osmtalk_request_finish(CURL *easy, OsmtalkDelivery *d, CURLcode code);
 
-/* The origin of a URL, scheme://host:port in lower case; false if it is no URL. */
-extern bool osmtalk_request_origin(const char *url, char *origin, size_t size);
-
 #endif

@@ -2,11 +2,12 @@
  * scheduler.c
  *		Which event is sent next.
  *
- * A queue per endpoint, turns between endpoints, and a window per endpoint,
- * so that one that is slow, dead or drowning in events takes nothing from the
- * others.  What has not proven itself may hold at most half of the slots:
- * that leaves room for the healthy before the first time-out has passed.
+ * Turns between endpoints, and a window per endpoint, so that one that is
+ * slow, dead or drowning in events takes nothing from the others.  What has
+ * not proven itself may hold at most half of the slots: that leaves room for
+ * the healthy before the first time-out has passed.
  */
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,41 +16,42 @@
 #define FIRST_WINDOW 2
 #define SLOW_AFTER 1000000 /* microseconds */
 
-/* a first-in first-out ring of ids that grows */
-typedef struct Queue
-{
-	int64_t *ids;
-	size_t capacity; /* a power of two, or 0 */
-	size_t head;
-	size_t count;
-} Queue;
+/* what a proven endpoint may have ready beyond its window: in windows, and in bytes */
+#define AHEAD_WINDOWS 7
+#define AHEAD_BYTES (1024 * 1024)
+
+/* what may be held in all, in slots */
+#define MOST_HELD 2
+
+/* ids of one endpoint that are known one by one; beyond that it is read again */
+#define MOST_LATE 1024
+
+/* endpoints that are remembered while they have no events */
+#define LEAST_ENDPOINTS_KEPT 1024
 
 /* what is to be expected of an endpoint */
-typedef enum Standing
+enum
 {
 	PROVEN, /* its last result was an answer, and no request waits for one longer than a second */
 	FRESH,	/* it has had no result yet */
-	SICK	/* neither */
-} Standing;
-
-#define STANDINGS 3
-
-struct OsmtalkEndpoint
-{
-	char *name;
-	uint32_t hash;
-	OsmtalkEndpoint *next_in_bucket;
-	Queue queue;
-	int window;
-	int in_flight;
-	int slow;		   /* of them, for more than a second */
-	bool answered;	   /* the last result was an answer */
-	bool tried;		   /* there was a result */
-	Standing standing; /* its requests are counted there */
-	/* its place in the ring of those that wait for a turn, NULL when not in it */
-	OsmtalkEndpoint *next;
-	OsmtalkEndpoint *prev;
+	SICK,	/* neither */
+	STANDINGS
 };
+
+/* what an endpoint waits for; rings, in which it has a place each */
+enum
+{
+	TO_CLAIM, /* a turn to have an event claimed */
+	TO_START, /* a turn to have one sent */
+	TO_LEAVE  /* to be forgotten: it has nothing */
+};
+
+/* cursor is whose turn it is */
+typedef struct Ring
+{
+	OsmtalkEndpoint *cursor;
+	size_t count;
+} Ring;
 
 /* an event that is not due yet */
 typedef struct Later
@@ -57,7 +59,6 @@ typedef struct Later
 	int64_t due_at;
 	int64_t id;
 	OsmtalkEndpoint *endpoint;
-	bool suspect;
 } Later;
 
 typedef struct Suspect
@@ -66,23 +67,20 @@ typedef struct Suspect
 	OsmtalkEndpoint *endpoint;
 } Suspect;
 
-/* endpoints that wait for a turn; cursor is whose turn it is */
-typedef struct Ring
-{
-	OsmtalkEndpoint *cursor;
-	size_t count;
-} Ring;
-
 struct OsmtalkScheduler
 {
 	int max_in_flight;
 	int max_per_endpoint;
 	int in_flight;
+	int held;
 	int in_flight_of[STANDINGS];
+	int held_of[STANDINGS];
+	int hungry_of[STANDINGS]; /* endpoints */
 	bool suspect_in_flight;
-	int64_t queued; /* in queues, later and suspects */
+	OsmtalkTicket *suspect_ready;
 
-	Ring rings[STANDINGS];
+	Ring rings[2][STANDINGS];
+	Ring unused;
 
 	OsmtalkEndpoint **buckets;
 	size_t nbuckets;
@@ -96,49 +94,12 @@ struct OsmtalkScheduler
 	size_t nsuspects;
 	size_t suspects_capacity;
 
-	/* in flight by age, and the youngest that is known to be slow */
-	OsmtalkTicket *oldest;
-	OsmtalkTicket *youngest;
-	OsmtalkTicket *last_slow;
+	OsmtalkTickets ready;
+	OsmtalkTickets started;
+	OsmtalkTicket *last_slow; /* the youngest that is known to be slow */
 };
 
 /* ---- containers ---- */
-
-static bool
-queue_push(Queue *q, int64_t id)
-{
-	if (q->count == q->capacity)
-	{
-		size_t capacity = q->capacity ? q->capacity * 2 : 8;
-		int64_t *ids = malloc(capacity * sizeof(int64_t));
-
-		if (ids == NULL)
-			return false;
-		for (size_t i = 0; i < q->count; i++)
-			ids[i] = q->ids[(q->head + i) & (q->capacity - 1)];
-		free(q->ids);
-		q->ids = ids;
-		q->capacity = capacity;
-		q->head = 0;
-	}
-	q->ids[(q->head + q->count++) & (q->capacity - 1)] = id;
-	return true;
-}
-
-static int64_t
-queue_pop(Queue *q)
-{
-	int64_t id = q->ids[q->head];
-
-	q->head = (q->head + 1) & (q->capacity - 1);
-	if (--q->count == 0)
-	{
-		/* an endpoint that once had a million events does not keep their room */
-		free(q->ids);
-		memset(q, 0, sizeof(*q));
-	}
-	return id;
-}
 
 /* Makes room for one more element. */
 static bool
@@ -149,7 +110,7 @@ reserve(void **array, size_t *capacity, size_t count, size_t size)
 
 	if (count < *capacity)
 		return true;
-	more = *capacity ? *capacity * 2 : 64;
+	more = *capacity ? *capacity * 2 : 16;
 	bigger = realloc(*array, more * size);
 	if (bigger == NULL)
 		return false;
@@ -196,69 +157,103 @@ later_pop(OsmtalkScheduler *s)
 	return first;
 }
 
+static void
+append(OsmtalkTickets *list, OsmtalkTicket *t)
+{
+	t->older = list->youngest;
+	t->younger = NULL;
+	if (list->youngest != NULL)
+		list->youngest->younger = t;
+	else
+		list->oldest = t;
+	list->youngest = t;
+}
+
+static void
+take_out(OsmtalkTickets *list, OsmtalkTicket *t)
+{
+	if (t->older != NULL)
+		t->older->younger = t->younger;
+	else
+		list->oldest = t->younger;
+	if (t->younger != NULL)
+		t->younger->older = t->older;
+	else
+		list->youngest = t->older;
+}
+
+static void
+ring_insert(Ring *ring, OsmtalkEndpoint *e, int place)
+{
+	OsmtalkPlace *p = &e->places[place];
+
+	if (ring->cursor == NULL)
+		ring->cursor = p->next = p->prev = e;
+	else
+	{
+		/* last in turn: before the cursor */
+		p->next = ring->cursor;
+		p->prev = ring->cursor->places[place].prev;
+		p->prev->places[place].next = e;
+		p->next->places[place].prev = e;
+	}
+	ring->count++;
+}
+
+static void
+ring_remove(Ring *ring, OsmtalkEndpoint *e, int place)
+{
+	OsmtalkPlace *p = &e->places[place];
+
+	if (ring->cursor == e)
+		ring->cursor = p->next == e ? NULL : p->next;
+	p->prev->places[place].next = p->next;
+	p->next->places[place].prev = p->prev;
+	p->next = p->prev = NULL;
+	ring->count--;
+}
+
+/* Puts the endpoint in the ring, or takes it out, as it should be. */
+static void
+ring_set(Ring *ring, OsmtalkEndpoint *e, int place, bool in)
+{
+	bool is_in = e->places[place].next != NULL;
+
+	if (in && !is_in)
+		ring_insert(ring, e, place);
+	else if (!in && is_in)
+		ring_remove(ring, e, place);
+}
+
 /* ---- endpoints ---- */
 
-static uint32_t
-hash_name(const char *name)
+static size_t
+bucket_of(const OsmtalkScheduler *s, int64_t hash)
 {
-	uint32_t hash = 2166136261u; /* FNV-1a */
-
-	for (; *name; name++)
-		hash = (hash ^ (unsigned char) *name) * 16777619u;
-	return hash;
+	return (size_t) ((uint64_t) hash & (s->nbuckets - 1));
 }
 
 static void
 grow_buckets(OsmtalkScheduler *s)
 {
-	size_t more = s->nbuckets * 2;
-	OsmtalkEndpoint **buckets = calloc(more, sizeof(*buckets));
+	OsmtalkEndpoint **old = s->buckets;
+	size_t nold = s->nbuckets;
+	OsmtalkEndpoint **buckets = calloc(nold * 2, sizeof(*buckets));
 
 	if (buckets == NULL)
 		return; /* longer chains, no harm */
-	for (size_t i = 0; i < s->nbuckets; i++)
-		for (OsmtalkEndpoint *e = s->buckets[i], *next; e != NULL; e = next)
-		{
-			next = e->next_in_bucket;
-			e->next_in_bucket = buckets[e->hash & (more - 1)];
-			buckets[e->hash & (more - 1)] = e;
-		}
-	free(s->buckets);
 	s->buckets = buckets;
-	s->nbuckets = more;
-}
+	s->nbuckets = nold * 2;
+	for (size_t i = 0; i < nold; i++)
+		for (OsmtalkEndpoint *e = old[i], *next; e != NULL; e = next)
+		{
+			OsmtalkEndpoint **bucket = &buckets[bucket_of(s, e->hash)];
 
-OsmtalkEndpoint *
-osmtalk_scheduler_endpoint(OsmtalkScheduler *s, const char *name)
-{
-	uint32_t hash = hash_name(name);
-	OsmtalkEndpoint *e;
-
-	for (e = s->buckets[hash & (s->nbuckets - 1)]; e != NULL; e = e->next_in_bucket)
-		if (e->hash == hash && strcmp(e->name, name) == 0)
-			return e;
-
-	e = calloc(1, sizeof(*e));
-	if (e == NULL || (e->name = strdup(name)) == NULL)
-	{
-		free(e);
-		return NULL;
-	}
-	if (s->nendpoints >= s->nbuckets)
-		grow_buckets(s);
-	e->hash = hash;
-	e->window = FIRST_WINDOW;
-	e->standing = FRESH;
-	e->next_in_bucket = s->buckets[hash & (s->nbuckets - 1)];
-	s->buckets[hash & (s->nbuckets - 1)] = e;
-	s->nendpoints++;
-	return e;
-}
-
-const char *
-osmtalk_scheduler_endpoint_name(const OsmtalkEndpoint *endpoint)
-{
-	return endpoint->name;
+			next = e->next_in_bucket;
+			e->next_in_bucket = *bucket;
+			*bucket = e;
+		}
+	free(old);
 }
 
 static int
@@ -267,34 +262,31 @@ window_of(const OsmtalkScheduler *s, const OsmtalkEndpoint *e)
 	return e->window < s->max_per_endpoint ? e->window : s->max_per_endpoint;
 }
 
-static void
-ring_insert(Ring *ring, OsmtalkEndpoint *e)
+static bool
+has_late(const OsmtalkEndpoint *e)
 {
-	if (ring->cursor == NULL)
-		ring->cursor = e->next = e->prev = e;
-	else
-	{
-		/* last in turn: before the cursor */
-		e->next = ring->cursor;
-		e->prev = ring->cursor->prev;
-		e->prev->next = e;
-		e->next->prev = e;
-	}
-	ring->count++;
+	return e->first_late < e->nlate;
 }
 
-static void
-ring_remove(Ring *ring, OsmtalkEndpoint *e)
+static bool
+has_unclaimed(const OsmtalkEndpoint *e)
 {
-	if (ring->cursor == e)
-		ring->cursor = e->next == e ? NULL : e->next;
-	e->prev->next = e->next;
-	e->next->prev = e->prev;
-	e->next = e->prev = NULL;
-	ring->count--;
+	return has_late(e) || e->found > 0 || e->more;
 }
 
-static Standing
+/* How many tickets it may hold that have no slot. */
+static int
+ahead_of(const OsmtalkScheduler *s, const OsmtalkEndpoint *e)
+{
+	int by_window = AHEAD_WINDOWS * window_of(s, e);
+	size_t by_bytes = AHEAD_BYTES / (e->bytes + 1);
+
+	if (e->standing != PROVEN)
+		return 0;
+	return by_bytes < (size_t) by_window ? (int) by_bytes : by_window;
+}
+
+static int
 standing_of(const OsmtalkEndpoint *e)
 {
 	if (e->slow > 0)
@@ -304,40 +296,85 @@ standing_of(const OsmtalkEndpoint *e)
 }
 
 /*
- * Puts the endpoint where it belongs after anything about it has changed: in
- * the ring of its standing, if it has events and room in its window.
+ * Puts the endpoint where it belongs after anything about it has changed.
  */
 static void
 place(OsmtalkScheduler *s, OsmtalkEndpoint *e)
 {
-	Standing standing = standing_of(e);
-	bool waits = e->queue.count > 0 && e->in_flight < window_of(s, e);
+	int standing = standing_of(e);
+	int window = window_of(s, e);
+	bool room = e->in_flight < window;
+	bool hungry;
 
-	if (e->next != NULL && (!waits || standing != e->standing))
-		ring_remove(&s->rings[e->standing], e);
 	if (standing != e->standing)
 	{
+		ring_set(&s->rings[TO_CLAIM][e->standing], e, TO_CLAIM, false);
+		ring_set(&s->rings[TO_START][e->standing], e, TO_START, false);
 		s->in_flight_of[e->standing] -= e->in_flight;
+		s->held_of[e->standing] -= e->held;
+		s->hungry_of[e->standing] -= e->hungry;
 		s->in_flight_of[standing] += e->in_flight;
+		s->held_of[standing] += e->held;
+		s->hungry_of[standing] += e->hungry;
 		e->standing = standing;
 	}
-	if (waits && e->next == NULL)
-		ring_insert(&s->rings[standing], e);
+	hungry = has_unclaimed(e) && e->in_flight + e->held < window;
+	s->hungry_of[standing] += hungry - e->hungry;
+	e->hungry = hungry;
+	ring_set(&s->rings[TO_CLAIM][standing], e, TO_CLAIM,
+			 has_unclaimed(e) && e->in_flight + e->held < window + ahead_of(s, e));
+	ring_set(&s->rings[TO_START][standing], e, TO_START, room && e->ready_first != NULL);
+	ring_set(&s->unused, e, TO_LEAVE, !has_unclaimed(e) && e->in_flight + e->held + e->refs == 0);
 }
 
-/* Counts the ticket as its endpoint's, or no more: by 1 or -1. */
+/* Forgets the endpoint that has been without events for longest. */
 static void
-count_ticket(OsmtalkScheduler *s, OsmtalkTicket *t, int by)
+forget_one(OsmtalkScheduler *s)
 {
-	OsmtalkEndpoint *e = t->endpoint;
+	OsmtalkEndpoint *e = s->unused.cursor;
+	OsmtalkEndpoint **link = &s->buckets[bucket_of(s, e->hash)];
 
-	s->in_flight_of[e->standing] += by;
-	e->in_flight += by;
-	if (t->slow)
-		e->slow += by;
+	ring_remove(&s->unused, e, TO_LEAVE);
+	while (*link != e)
+		link = &(*link)->next_in_bucket;
+	*link = e->next_in_bucket;
+	s->nendpoints--;
+	free(e->late);
+	free(e->name);
+	free(e);
 }
 
-/* ---- the interface ---- */
+OsmtalkEndpoint *
+osmtalk_scheduler_endpoint(OsmtalkScheduler *s, int64_t hash, int64_t cursor)
+{
+	OsmtalkEndpoint *e;
+	size_t kept = (size_t) s->max_in_flight * 4;
+
+	for (e = s->buckets[bucket_of(s, hash)]; e != NULL; e = e->next_in_bucket)
+		if (e->hash == hash)
+			return e;
+
+	e = calloc(1, sizeof(*e));
+	if (e == NULL)
+		return NULL;
+	if (kept < LEAST_ENDPOINTS_KEPT)
+		kept = LEAST_ENDPOINTS_KEPT;
+	if (s->nendpoints >= kept && s->unused.count > 0)
+		forget_one(s);
+	if (s->nendpoints >= s->nbuckets)
+		grow_buckets(s);
+	e->hash = hash;
+	e->cursor = cursor;
+	e->window = FIRST_WINDOW;
+	e->standing = FRESH;
+	e->next_in_bucket = s->buckets[bucket_of(s, hash)];
+	s->buckets[bucket_of(s, hash)] = e;
+	s->nendpoints++;
+	place(s, e);
+	return e;
+}
+
+/* ---- the scheduler ---- */
 
 OsmtalkScheduler *
 osmtalk_scheduler_create(void)
@@ -369,32 +406,97 @@ osmtalk_scheduler_set_limits(OsmtalkScheduler *s, int max_in_flight, int max_per
 			place(s, e);
 }
 
+/* ---- what there is ---- */
+
 static bool
-add_due(OsmtalkScheduler *s, OsmtalkEndpoint *e, int64_t id, bool suspect)
+push_late(OsmtalkScheduler *s, OsmtalkEndpoint *e, int64_t id)
 {
-	if (suspect)
+	if (!has_late(e))
+		e->first_late = e->nlate = 0;
+	if (e->nlate >= MOST_LATE)
 	{
-		if (!reserve((void **) &s->suspects, &s->suspects_capacity, s->nsuspects, sizeof(Suspect)))
-			return false;
-		s->suspects[s->nsuspects++] = (Suspect){id, e};
+		osmtalk_scheduler_found_more(s, e, id - 1);
 		return true;
 	}
-	if (!queue_push(&e->queue, id))
+	if (!reserve((void **) &e->late, &e->late_capacity, e->nlate, sizeof(int64_t)))
 		return false;
+	e->late[e->nlate++] = id;
 	place(s, e);
 	return true;
 }
 
 bool
-osmtalk_scheduler_add(OsmtalkScheduler *s, OsmtalkEndpoint *endpoint, int64_t id,
-					  int64_t due_at, int64_t now, bool suspect)
+osmtalk_scheduler_found(OsmtalkScheduler *s, OsmtalkEndpoint *e, int64_t id)
 {
-	if (due_at > now ? !later_push(s, (Later){due_at, id, endpoint, suspect})
-					 : !add_due(s, endpoint, id, suspect))
-		return false;
-	s->queued++;
+	if (id <= e->cursor)
+		return push_late(s, e, id);
+	e->found++;
+	place(s, e);
 	return true;
 }
+
+void
+osmtalk_scheduler_found_more(OsmtalkScheduler *s, OsmtalkEndpoint *e, int64_t cursor)
+{
+	if (cursor < e->cursor)
+		e->cursor = cursor;
+	e->more = true;
+	place(s, e);
+}
+
+bool
+osmtalk_scheduler_found_later(OsmtalkScheduler *s, OsmtalkEndpoint *e, int64_t id, int64_t due_at)
+{
+	if (!later_push(s, (Later){due_at, id, e}))
+		return false;
+	e->refs++;
+	place(s, e);
+	return true;
+}
+
+bool
+osmtalk_scheduler_found_suspect(OsmtalkScheduler *s, OsmtalkEndpoint *e, int64_t id)
+{
+	if (!reserve((void **) &s->suspects, &s->suspects_capacity, s->nsuspects, sizeof(Suspect)))
+		return false;
+	s->suspects[s->nsuspects++] = (Suspect){id, e};
+	e->refs++;
+	place(s, e);
+	return true;
+}
+
+void
+osmtalk_scheduler_passed(OsmtalkScheduler *s, OsmtalkEndpoint *e, int64_t id, OsmtalkRest rest)
+{
+	if (id > e->cursor)
+		e->cursor = id;
+	if (rest == OSMTALK_REST_NONE)
+	{
+		e->found = 0;
+		e->more = false;
+	}
+	else if (rest == OSMTALK_REST_UNKNOWN)
+		e->more = true;
+	place(s, e);
+}
+
+void
+osmtalk_scheduler_clear(OsmtalkScheduler *s)
+{
+	for (size_t i = 0; i < s->nbuckets; i++)
+		for (OsmtalkEndpoint *e = s->buckets[i]; e != NULL; e = e->next_in_bucket)
+		{
+			e->first_late = e->nlate = 0;
+			e->found = 0;
+			e->more = false;
+			e->refs = 0;
+			place(s, e);
+		}
+	s->nlater = 0;
+	s->nsuspects = 0;
+}
+
+/* ---- tickets ---- */
 
 /* Brings what depends on the time up to it. */
 static void
@@ -404,19 +506,21 @@ advance(OsmtalkScheduler *s, int64_t now)
 	{
 		Later event = later_pop(s);
 
-		if (!add_due(s, event.endpoint, event.id, event.suspect))
+		if (!push_late(s, event.endpoint, event.id))
 		{
 			/* no memory: it stays where it was, there is room for it there */
 			(void) later_push(s, event);
 			break;
 		}
+		event.endpoint->refs--;
+		place(s, event.endpoint);
 	}
 
 	for (;;)
 	{
-		OsmtalkTicket *t = s->last_slow ? s->last_slow->younger : s->oldest;
+		OsmtalkTicket *t = s->last_slow ? s->last_slow->younger : s->started.oldest;
 
-		if (t == NULL || t->picked_at > now - SLOW_AFTER)
+		if (t == NULL || t->since > now - SLOW_AFTER)
 			break;
 		t->slow = true;
 		s->last_slow = t;
@@ -432,92 +536,245 @@ share(const OsmtalkScheduler *s, int part)
 }
 
 /*
- * The endpoint whose turn it is, or NULL if none may send.  Those that have
- * not proven themselves come first, so that they get to, but hold at most half
- * of the slots, and the fresh and the sick a quarter each: the sick, however
- * many, do not keep a fresh one waiting once they are known.
+ * The standing whose turn it is, or -1, given what each standing has, and
+ * counts.  Those that have not proven themselves come first, so that they get
+ * to, but hold at most half of the slots, and the fresh and the sick a quarter
+ * each: the sick, however many, do not keep a fresh one waiting once they are
+ * known.
  */
-static OsmtalkEndpoint *
-next_endpoint(OsmtalkScheduler *s)
+static int
+next_standing(const OsmtalkScheduler *s, const bool wants[STANDINGS], const int has[STANDINGS])
 {
-	/* a suspect waits for the others to be done: they must not keep it waiting */
-	if (s->in_flight >= s->max_in_flight || s->suspect_in_flight || s->nsuspects > 0)
-		return NULL;
-	if (s->in_flight_of[FRESH] + s->in_flight_of[SICK] < share(s, 2))
+	if (has[FRESH] + has[SICK] < share(s, 2))
 	{
-		if (s->rings[FRESH].count > 0 && s->in_flight_of[FRESH] < share(s, 4))
-			return s->rings[FRESH].cursor;
-		if (s->rings[SICK].count > 0 && s->in_flight_of[SICK] < share(s, 4))
-			return s->rings[SICK].cursor;
+		if (wants[FRESH] && has[FRESH] < share(s, 4))
+			return FRESH;
+		if (wants[SICK] && has[SICK] < share(s, 4))
+			return SICK;
 	}
-	return s->rings[PROVEN].cursor;
+	return wants[PROVEN] ? PROVEN : -1;
 }
 
-bool
-osmtalk_scheduler_can_pick(OsmtalkScheduler *s, int64_t now)
+/* The standing whose turn it is to claim, or, of those that are hungry, to. */
+static int
+next_to_claim(const OsmtalkScheduler *s, bool hungry)
+{
+	bool wants[STANDINGS];
+	int has[STANDINGS];
+
+	for (int i = 0; i < STANDINGS; i++)
+	{
+		wants[i] = hungry ? s->hungry_of[i] > 0 : s->rings[TO_CLAIM][i].count > 0;
+		has[i] = s->in_flight_of[i] + s->held_of[i];
+	}
+	if (s->held >= s->max_in_flight * MOST_HELD)
+		wants[PROVEN] = false;
+	return next_standing(s, wants, has);
+}
+
+static bool
+suspects_turn(const OsmtalkScheduler *s)
+{
+	return s->nsuspects > 0 && s->in_flight + s->held == 0;
+}
+
+OsmtalkAppetite
+osmtalk_scheduler_appetite(OsmtalkScheduler *s, int64_t now)
 {
 	advance(s, now);
-	return (s->nsuspects > 0 && s->in_flight == 0) || next_endpoint(s) != NULL;
+	if (s->nsuspects > 0 || s->suspect_ready != NULL || s->suspect_in_flight)
+		return suspects_turn(s) ? OSMTALK_HUNGRY : OSMTALK_FULL;
+	if (next_to_claim(s, false) < 0)
+		return OSMTALK_FULL;
+	if (s->in_flight < s->max_in_flight && next_to_claim(s, true) >= 0)
+		return OSMTALK_HUNGRY;
+	/* soon: while these are sent, the next can be claimed */
+	return s->held <= s->in_flight / 2 ? OSMTALK_HUNGRY : OSMTALK_CONTENT;
 }
 
 OsmtalkTicket *
 osmtalk_scheduler_pick(OsmtalkScheduler *s, int64_t now)
 {
 	OsmtalkTicket *t;
-	OsmtalkEndpoint *e = NULL;
-	bool suspect;
+	OsmtalkEndpoint *e;
+	int standing = -1;
 
 	advance(s, now);
-	suspect = s->nsuspects > 0 && s->in_flight == 0;
-	if (!suspect && (e = next_endpoint(s)) == NULL)
+	/* a suspect waits for the others to be done: they must not keep it waiting */
+	if (!suspects_turn(s) && (s->nsuspects > 0 || s->suspect_ready != NULL || s->suspect_in_flight || (standing = next_to_claim(s, false)) < 0))
 		return NULL;
 	t = calloc(1, sizeof(*t));
 	if (t == NULL)
 		return NULL;
 
-	if (suspect)
+	if (suspects_turn(s))
 	{
 		Suspect first = s->suspects[--s->nsuspects];
 
 		e = first.endpoint;
+		e->refs--;
 		t->id = first.id;
-		s->suspect_in_flight = true;
+		t->suspect = true;
 	}
 	else
 	{
-		t->id = queue_pop(&e->queue);
-		s->rings[e->standing].cursor = e->next; /* the turn passes on */
+		e = s->rings[TO_CLAIM][standing].cursor;
+		s->rings[TO_CLAIM][standing].cursor = e->places[TO_CLAIM].next; /* the turn passes on */
+		if (has_late(e))
+			t->id = e->late[e->first_late++];
+		else if (e->found > 0)
+			e->found--;
 	}
 	t->endpoint = e;
-	t->suspect = suspect;
-	t->picked_at = now;
-
-	t->older = s->youngest;
-	if (s->youngest != NULL)
-		s->youngest->younger = t;
-	else
-		s->oldest = t;
-	s->youngest = t;
-
-	s->queued--;
-	s->in_flight++;
-	count_ticket(s, t, 1);
+	t->since = now;
+	t->stage = OSMTALK_TICKET_PICKED;
+	s->held++;
+	s->held_of[e->standing]++;
+	e->held++;
 	place(s, e);
 	return t;
 }
 
 void
-osmtalk_scheduler_move(OsmtalkScheduler *s, OsmtalkTicket *t, OsmtalkEndpoint *endpoint)
+osmtalk_scheduler_ready(OsmtalkScheduler *s, OsmtalkTicket *t, int64_t id, size_t bytes, int64_t now)
+{
+	OsmtalkEndpoint *e = t->endpoint;
+
+	t->id = id;
+	t->since = now;
+	t->stage = OSMTALK_TICKET_READY;
+	append(&s->ready, t);
+	e->bytes = bytes;
+	if (t->suspect)
+		s->suspect_ready = t;
+	else
+	{
+		t->next_ready = NULL;
+		if (e->ready_last != NULL)
+			e->ready_last->next_ready = t;
+		else
+			e->ready_first = t;
+		e->ready_last = t;
+	}
+	place(s, e);
+}
+
+void
+osmtalk_scheduler_move(OsmtalkScheduler *s, OsmtalkTicket *t, OsmtalkEndpoint *e)
 {
 	OsmtalkEndpoint *was = t->endpoint;
 
-	if (endpoint == was)
+	if (e == was)
 		return;
-	count_ticket(s, t, -1);
-	t->endpoint = endpoint;
-	count_ticket(s, t, 1);
+	s->held_of[was->standing]--;
+	was->held--;
+	t->endpoint = e;
+	s->held_of[e->standing]++;
+	e->held++;
 	place(s, was);
-	place(s, endpoint);
+	place(s, e);
+}
+
+/* Takes the first ticket that is ready at its endpoint, or the suspect. */
+static void
+unready(OsmtalkScheduler *s, OsmtalkTicket *t)
+{
+	OsmtalkEndpoint *e = t->endpoint;
+
+	if (t == s->suspect_ready)
+		s->suspect_ready = NULL;
+	else
+	{
+		OsmtalkTicket **link = &e->ready_first;
+		OsmtalkTicket *before = NULL;
+
+		while (*link != t)
+		{
+			before = *link;
+			link = &before->next_ready;
+		}
+		*link = t->next_ready;
+		if (e->ready_last == t)
+			e->ready_last = before;
+	}
+	take_out(&s->ready, t);
+}
+
+OsmtalkTicket *
+osmtalk_scheduler_start(OsmtalkScheduler *s, int64_t now)
+{
+	OsmtalkTicket *t;
+	OsmtalkEndpoint *e;
+
+	advance(s, now);
+	if (s->in_flight >= s->max_in_flight || s->suspect_in_flight)
+		return NULL;
+	if (s->suspect_ready != NULL && s->in_flight == 0)
+		t = s->suspect_ready;
+	else
+	{
+		bool wants[STANDINGS];
+		int standing;
+
+		for (int i = 0; i < STANDINGS; i++)
+			wants[i] = s->rings[TO_START][i].count > 0;
+		standing = next_standing(s, wants, s->in_flight_of);
+		if (standing < 0)
+			return NULL;
+		e = s->rings[TO_START][standing].cursor;
+		s->rings[TO_START][standing].cursor = e->places[TO_START].next;
+		t = e->ready_first;
+	}
+
+	e = t->endpoint;
+	unready(s, t);
+	t->stage = OSMTALK_TICKET_STARTED;
+	t->since = now;
+	append(&s->started, t);
+	s->suspect_in_flight = t->suspect;
+	s->held--;
+	s->held_of[e->standing]--;
+	e->held--;
+	s->in_flight++;
+	s->in_flight_of[e->standing]++;
+	e->in_flight++;
+	place(s, e);
+	return t;
+}
+
+OsmtalkTicket *
+osmtalk_scheduler_stale(OsmtalkScheduler *s, int64_t before)
+{
+	OsmtalkTicket *t = s->ready.oldest;
+
+	return t != NULL && t->since < before ? t : NULL;
+}
+
+/* The ticket is its endpoint's no more. */
+static void
+let_go(OsmtalkScheduler *s, OsmtalkTicket *t)
+{
+	OsmtalkEndpoint *e = t->endpoint;
+
+	if (t->stage != OSMTALK_TICKET_STARTED)
+	{
+		if (t->stage == OSMTALK_TICKET_READY)
+			unready(s, t);
+		s->held--;
+		s->held_of[e->standing]--;
+		e->held--;
+		return;
+	}
+	if (s->last_slow == t)
+		s->last_slow = t->older;
+	take_out(&s->started, t);
+	s->in_flight--;
+	s->in_flight_of[e->standing]--;
+	e->in_flight--;
+	if (t->slow)
+		e->slow--;
+	if (t->suspect)
+		s->suspect_in_flight = false;
 }
 
 void
@@ -525,22 +782,7 @@ osmtalk_scheduler_done(OsmtalkScheduler *s, OsmtalkTicket *t, OsmtalkVerdict ver
 {
 	OsmtalkEndpoint *e = t->endpoint;
 
-	if (t->older != NULL)
-		t->older->younger = t->younger;
-	else
-		s->oldest = t->younger;
-	if (t->younger != NULL)
-		t->younger->older = t->older;
-	else
-		s->youngest = t->older;
-	if (s->last_slow == t)
-		s->last_slow = t->older;
-
-	count_ticket(s, t, -1);
-	s->in_flight--;
-	if (t->suspect)
-		s->suspect_in_flight = false;
-
+	let_go(s, t);
 	if (verdict == OSMTALK_ANSWERED)
 	{
 		e->answered = e->tried = true;
@@ -559,8 +801,10 @@ osmtalk_scheduler_done(OsmtalkScheduler *s, OsmtalkTicket *t, OsmtalkVerdict ver
 	free(t);
 }
 
+/* ---- figures ---- */
+
 bool
-osmtalk_scheduler_next_due(OsmtalkScheduler *s, int64_t *at)
+osmtalk_scheduler_next_due(const OsmtalkScheduler *s, int64_t *at)
 {
 	if (s->nlater == 0)
 		return false;
@@ -568,19 +812,19 @@ osmtalk_scheduler_next_due(OsmtalkScheduler *s, int64_t *at)
 	return true;
 }
 
-void
-osmtalk_scheduler_clear(OsmtalkScheduler *s)
+bool
+osmtalk_scheduler_ready_since(const OsmtalkScheduler *s, int64_t *since)
 {
-	for (size_t i = 0; i < s->nbuckets; i++)
-		for (OsmtalkEndpoint *e = s->buckets[i]; e != NULL; e = e->next_in_bucket)
-		{
-			free(e->queue.ids);
-			memset(&e->queue, 0, sizeof(e->queue));
-			place(s, e);
-		}
-	s->nlater = 0;
-	s->nsuspects = 0;
-	s->queued = 0;
+	if (s->ready.oldest == NULL)
+		return false;
+	*since = s->ready.oldest->since;
+	return true;
+}
+
+OsmtalkTicket *
+osmtalk_scheduler_oldest(const OsmtalkScheduler *s)
+{
+	return s->started.oldest;
 }
 
 int
@@ -589,8 +833,8 @@ osmtalk_scheduler_in_flight(const OsmtalkScheduler *s)
 	return s->in_flight;
 }
 
-int64_t
-osmtalk_scheduler_queued(const OsmtalkScheduler *s)
+int
+osmtalk_scheduler_held(const OsmtalkScheduler *s)
 {
-	return s->queued;
+	return s->held;
 }

@@ -22,6 +22,7 @@ bool osmtalk_enabled = true;
 int osmtalk_request_timeout = 15000;
 int osmtalk_max_in_flight = 256;
 int osmtalk_max_in_flight_per_endpoint = 32;
+int osmtalk_workers = 1;
 int osmtalk_poll_interval = 1000;
 int osmtalk_analysis_timeout = 5 * 60 * 1000;
 int osmtalk_call_timeout = 4 * 60 * 60 * 1000;
@@ -82,14 +83,19 @@ osmtalk_define_settings(void)
 							&osmtalk_request_timeout, 15000, 1, 10 * 60 * 1000,
 							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomIntVariable("osmtalk.max_in_flight",
-							"How many requests a database's worker makes at once.",
+							"How many requests a database's workers make at once.",
 							NULL,
 							&osmtalk_max_in_flight, 256, 1, 10000,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("osmtalk.max_in_flight_per_endpoint",
-							"How many requests a database's worker makes at once to one endpoint.",
+							"How many requests are made at once to one endpoint.",
 							NULL,
 							&osmtalk_max_in_flight_per_endpoint, 32, 1, 10000,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("osmtalk.workers",
+							"How many processes deliver a database's events.",
+							"Endpoints are divided among them.",
+							&osmtalk_workers, 1, 1, OSMTALK_MOST_WORKERS,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("osmtalk.poll_interval",
 							"The longest an event waits when a wake-up is lost.",

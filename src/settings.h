@@ -9,11 +9,15 @@
 
 #include "egress.h"
 
+/* osmtalk.workers is at most this */
+#define OSMTALK_MOST_WORKERS 64
+
 /* times are in milliseconds; all of them follow a reload */
 extern PGDLLEXPORT bool osmtalk_enabled;
 extern PGDLLEXPORT int osmtalk_request_timeout;
 extern PGDLLEXPORT int osmtalk_max_in_flight;
 extern PGDLLEXPORT int osmtalk_max_in_flight_per_endpoint;
+extern PGDLLEXPORT int osmtalk_workers;
 extern PGDLLEXPORT int osmtalk_poll_interval;
 extern PGDLLEXPORT int osmtalk_analysis_timeout;
 extern PGDLLEXPORT int osmtalk_call_timeout;

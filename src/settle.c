@@ -28,12 +28,21 @@
 			INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID \
 	}
 
+#define RECORD_ATTEMPTS                                                                     \
+	"INSERT INTO osmtalk.delivery_attempts"                                                 \
+	" (event_id, attempt, url, started_at, duration_ms, http_status, error, response_body)" \
+	" SELECT n.* FROM " ATTEMPTS
+
 static OsmtalkStatement record_attempts = {
 	"osmtalk: record results",
-	"INSERT INTO osmtalk.delivery_attempts"
-	" (event_id, attempt, url, started_at, duration_ms, http_status, error, response_body)"
-	" SELECT n.* FROM " ATTEMPTS
-	" ON CONFLICT DO NOTHING",
+	RECORD_ATTEMPTS,
+	8,
+	ATTEMPT_TYPES};
+
+/* the same, for those whose number is not taken */
+static OsmtalkStatement record_new_attempts = {
+	"osmtalk: record results",
+	RECORD_ATTEMPTS " ON CONFLICT DO NOTHING",
 	8,
 	ATTEMPT_TYPES};
 
@@ -57,16 +66,30 @@ static OsmtalkStatement renumber_attempts = {
 	8,
 	ATTEMPT_TYPES};
 
+#define KEYS "ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) WITH ORDINALITY k (endpoint_hash, id, number)"
+#define MATCHES "o.endpoint_hash OPERATOR(pg_catalog.=) k.endpoint_hash AND o.id OPERATOR(pg_catalog.=) k.id"
+
 static OsmtalkStatement remove_rows = {
 	"osmtalk: record results",
-	"DELETE FROM osmtalk.outbox o WHERE o.id OPERATOR(pg_catalog.=) ANY ($1)",
-	1,
-	{INT8ARRAYOID}};
+	"DELETE FROM osmtalk.outbox o USING " KEYS " WHERE " MATCHES,
+	2,
+	{INT8ARRAYOID, INT8ARRAYOID}};
 
-static OsmtalkStatement remove_unlocked_rows = {
+/* rows that are there; and of them those that no other session has locked */
+static OsmtalkStatement find_rows = {
 	"osmtalk: record results",
-	"DELETE FROM osmtalk.outbox o WHERE o.id IN ("
-	"	SELECT u.id FROM osmtalk.outbox u WHERE u.id OPERATOR(pg_catalog.=) ANY ($1) FOR UPDATE SKIP LOCKED)",
+	"SELECT k.number FROM " KEYS " JOIN osmtalk.outbox o ON " MATCHES,
+	2,
+	{INT8ARRAYOID, INT8ARRAYOID}};
+static OsmtalkStatement lock_rows = {
+	"osmtalk: record results",
+	"SELECT k.number FROM " KEYS " JOIN osmtalk.outbox o ON " MATCHES " FOR UPDATE OF o SKIP LOCKED",
+	2,
+	{INT8ARRAYOID, INT8ARRAYOID}};
+
+static OsmtalkStatement remove_claims = {
+	"osmtalk: record results",
+	"DELETE FROM osmtalk.claims c WHERE c.id OPERATOR(pg_catalog.=) ANY ($1)",
 	1,
 	{INT8ARRAYOID}};
 
@@ -117,32 +140,21 @@ set_column(Columns *columns, int number, int row, Datum value, bool isnull)
 	columns->nulls[number][row] = isnull;
 }
 
-void
-osmtalk_settle(dlist_head *deliveries, bool wait)
+static void
+record(OsmtalkDelivery **deliveries, int n, bool careful)
 {
-	Columns columns = {0};
+	Columns columns = {.n = n};
 	Datum arrays[8];
-	int64 *ids;
-	int row = 0;
-	dlist_iter iter;
-	Datum values[1];
 
-	dlist_foreach(iter, deliveries)
-		columns.n++;
-	if (columns.n == 0)
-		return;
-	ids = palloc(columns.n * sizeof(int64));
 	for (int i = 0; i < 8; i++)
 	{
-		columns.values[i] = palloc(columns.n * sizeof(Datum));
-		columns.nulls[i] = palloc(columns.n * sizeof(bool));
+		columns.values[i] = palloc(n * sizeof(Datum));
+		columns.nulls[i] = palloc(n * sizeof(bool));
 	}
-
-	dlist_foreach(iter, deliveries)
+	for (int row = 0; row < n; row++)
 	{
-		OsmtalkDelivery *d = dlist_container(OsmtalkDelivery, node, iter.cur);
+		OsmtalkDelivery *d = deliveries[row];
 
-		ids[row] = d->outbox_id;
 		set_column(&columns, 0, row, CStringGetTextDatum(d->event_id), false);
 		set_column(&columns, 1, row, Int32GetDatum(d->attempt), false);
 		set_column(&columns, 2, row, d->url ? CStringGetTextDatum(d->url) : (Datum) 0, d->url == NULL);
@@ -155,7 +167,6 @@ osmtalk_settle(dlist_head *deliveries, bool wait)
 		set_column(&columns, 7, row,
 				   d->response_len ? PointerGetDatum(sanitize(d->response, d->response_len)) : (Datum) 0,
 				   d->response_len == 0);
-		row++;
 	}
 
 	for (int i = 0; i < 8; i++)
@@ -164,16 +175,109 @@ osmtalk_settle(dlist_head *deliveries, bool wait)
 		int16 len;
 		bool byval;
 		char align;
-		int dims[1] = {columns.n};
+		int dims[1] = {n};
 		int lbs[1] = {1};
 
 		get_typlenbyvalalign(type, &len, &byval, &align);
 		arrays[i] = PointerGetDatum(construct_md_array(columns.values[i], columns.nulls[i], 1, dims, lbs,
 													   type, len, byval, align));
 	}
-	osmtalk_execute(&record_attempts, arrays);
-	if (SPI_processed < columns.n)
+	if (!careful)
+	{
+		osmtalk_execute(&record_attempts, arrays);
+		return;
+	}
+	osmtalk_execute(&record_new_attempts, arrays);
+	if (SPI_processed < n)
 		osmtalk_execute(&renumber_attempts, arrays);
-	values[0] = PointerGetDatum(osmtalk_int8_array(ids, columns.n));
-	osmtalk_execute(wait ? &remove_rows : &remove_unlocked_rows, values);
+}
+
+static void
+make_keys(OsmtalkDelivery **deliveries, int n, Datum keys[2])
+{
+	int64 *hashes = palloc(n * sizeof(int64));
+	int64 *ids = palloc(n * sizeof(int64));
+
+	for (int i = 0; i < n; i++)
+	{
+		hashes[i] = deliveries[i]->endpoint_hash;
+		ids[i] = deliveries[i]->outbox_id;
+	}
+	keys[0] = osmtalk_int8_array(hashes, n);
+	keys[1] = osmtalk_int8_array(ids, n);
+}
+
+/* Executes a statement that returns numbers of keys, and sets what each stands for. */
+static void
+mark(OsmtalkStatement *statement, Datum keys[2], bool *marks, bool value)
+{
+	osmtalk_execute(statement, keys);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool isnull;
+
+		marks[DatumGetInt64(osmtalk_column(SPI_tuptable->vals[i], 1, &isnull)) - 1] = value;
+	}
+	SPI_freetuptable(SPI_tuptable);
+}
+
+/* Moves those whose outbox row another session has locked to the end; returns how many are before them. */
+static int
+put_locked_last(OsmtalkDelivery **deliveries, int n)
+{
+	bool *locked = palloc0(n * sizeof(bool));
+	OsmtalkDelivery **sorted = palloc(n * sizeof(*sorted));
+	Datum keys[2];
+	int nfree = 0;
+	int nlocked = 0;
+
+	make_keys(deliveries, n, keys);
+	mark(&find_rows, keys, locked, true);
+	mark(&lock_rows, keys, locked, false);
+	for (int i = 0; i < n; i++)
+		if (!locked[i])
+			sorted[nfree++] = deliveries[i];
+		else
+			sorted[n - ++nlocked] = deliveries[i];
+	memcpy(deliveries, sorted, n * sizeof(*sorted));
+	return nfree;
+}
+
+void
+osmtalk_settle(dlist_head *results, OsmtalkCare care)
+{
+	OsmtalkDelivery **deliveries;
+	Datum keys[2];
+	int n = 0;
+	int nremovable;
+	dlist_iter iter;
+
+	dlist_foreach(iter, results)
+		n++;
+	if (n == 0)
+		return;
+	deliveries = palloc(n * sizeof(*deliveries));
+	n = 0;
+	dlist_foreach(iter, results)
+	{
+		deliveries[n] = dlist_container(OsmtalkDelivery, node, iter.cur);
+		deliveries[n++]->settled = false;
+	}
+
+	nremovable = care == OSMTALK_SETTLE_ALL ? n : put_locked_last(deliveries, n);
+	if (care != OSMTALK_SETTLE_LAST)
+		n = nremovable; /* the others are tried again */
+	if (n == 0)
+		return;
+	record(deliveries, n, care != OSMTALK_SETTLE_ALL);
+	make_keys(deliveries, nremovable, keys);
+	osmtalk_execute(&remove_rows, keys);
+	for (int i = 0; i < n; i++)
+		deliveries[i]->settled = true;
+}
+
+void
+osmtalk_settle_claims(Datum ids)
+{
+	osmtalk_execute(&remove_claims, &ids);
 }

@@ -1,17 +1,30 @@
 /*
  * settle.h
- *		Records what came of deliveries.
+ *		Records what came of deliveries: attempt rows in, outbox rows out.
  */
 #ifndef OSMTALK_SETTLE_H
 #define OSMTALK_SETTLE_H
 
+#include "postgres.h"
+
+#include "lib/ilist.h"
+
 #include "delivery.h"
 
+typedef enum OsmtalkCare
+{
+	OSMTALK_SETTLE_ALL,	 /* fails if a row is locked, or the number of an attempt taken */
+	OSMTALK_SETTLE_FREE, /* leaves those whose outbox row is locked */
+	OSMTALK_SETTLE_LAST	 /* of those, too, the attempt is recorded: nobody will try again */
+} OsmtalkCare;
+
 /*
- * Writes the deliveries' attempts and removes their outbox rows, in the
- * current transaction.  Without wait, rows that another session has locked
- * stay.
+ * Settles these deliveries in the current transaction, and sets "settled" in
+ * those that it did.  Throws.
  */
-extern void osmtalk_settle(dlist_head *deliveries, bool wait);
+extern void osmtalk_settle(dlist_head *results, OsmtalkCare care);
+
+/* Removes these rows of claims. */
+extern void osmtalk_settle_claims(Datum ids);
 
 #endif

@@ -33,10 +33,10 @@ leave_slot(int code, Datum arg)
 }
 
 bool
-osmtalk_slot_enter(Oid database)
+osmtalk_slot_enter(Oid database, int number)
 {
 	LWLockAcquire(osmtalk_shared->lock, LW_EXCLUSIVE);
-	slot = osmtalk_claim_slot(database);
+	slot = osmtalk_claim_slot(database, number);
 	if (slot == NULL || slot->pid != 0)
 	{
 		LWLockRelease(osmtalk_shared->lock);
@@ -47,7 +47,7 @@ osmtalk_slot_enter(Oid database)
 	slot->state = OSMTALK_SLOT_STARTING;
 	slot->started_at = GetCurrentTimestamp();
 	slot->in_flight = 0;
-	slot->pending = slot->delivered = slot->failed = 0;
+	slot->delivered = slot->failed = 0;
 	slot->cannot_record = false;
 	LWLockRelease(osmtalk_shared->lock);
 	before_shmem_exit(leave_slot, (Datum) 0);
@@ -84,11 +84,10 @@ osmtalk_slot_note_error(const char *error)
 }
 
 void
-osmtalk_slot_publish(int in_flight, int64 pending, int64 delivered, int64 failed, bool cannot_record)
+osmtalk_slot_publish(int in_flight, int64 delivered, int64 failed, bool cannot_record)
 {
 	LWLockAcquire(osmtalk_shared->lock, LW_EXCLUSIVE);
 	slot->in_flight = in_flight;
-	slot->pending = pending;
 	slot->delivered = delivered;
 	slot->failed = failed;
 	slot->cannot_record = cannot_record;

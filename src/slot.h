@@ -10,10 +10,10 @@
 #include "wakeup.h"
 
 /*
- * Takes the database's slot for this process until it ends, whichever way;
+ * Takes that worker's slot for this process until it ends, whichever way;
  * false if another process has it.
  */
-extern bool osmtalk_slot_enter(Oid database);
+extern bool osmtalk_slot_enter(Oid database, int number);
 
 extern void osmtalk_slot_set_state(OsmtalkSlotState state);
 
@@ -23,7 +23,7 @@ extern bool osmtalk_slot_is_woken(void);
 
 /* For worker_status. */
 extern void osmtalk_slot_note_error(const char *error);
-extern void osmtalk_slot_publish(int in_flight, int64 pending, int64 delivered, int64 failed, bool cannot_record);
+extern void osmtalk_slot_publish(int in_flight, int64 delivered, int64 failed, bool cannot_record);
 
 /* Workers in succession that could connect and not work. */
 extern int osmtalk_slot_start_failures(void);

@@ -2,9 +2,9 @@
  * sockets.h
  *		Many sockets waited for as one descriptor: epoll or kqueue.
  *
- * Knows nothing of libcurl or PostgreSQL.  A descriptor made here becomes
- * readable when any of its sockets is ready, so that a process can wait for
- * all of them, and other things, in one place.
+ * Knows nothing of libcurl or PostgreSQL.  The descriptor, one per process,
+ * becomes readable when any of the sockets is ready, so that a process can
+ * wait for all of them, and other things, in one place.
  */
 #ifndef OSMTALK_SOCKETS_H
 #define OSMTALK_SOCKETS_H
@@ -20,13 +20,20 @@ typedef struct OsmtalkReady
 	int events; /* OSMTALK_SOCKET_READ and OSMTALK_SOCKET_WRITE; both on an error */
 } OsmtalkReady;
 
-/* -1 and errno if there is none to be had */
+/* The descriptor; -1 and errno if there is none to be had. */
 extern int osmtalk_sockets_create(void);
 
-/* Waits for these events of the socket from now on; none: for no event.  was: what it was so far. */
-extern bool osmtalk_sockets_set(int fd, int socket, int was, int events);
+/* Waits for these events of the socket from now on; none: for no event. */
+extern bool osmtalk_sockets_set(int socket, int events);
+
+/*
+ * A socket will be waited for again and again, and osmtalk_sockets_closed()
+ * is called before it is closed: so the kernel need not be told each time.
+ */
+extern void osmtalk_sockets_opened(int socket);
+extern void osmtalk_sockets_closed(int socket);
 
 /* Up to max sockets that are ready; does not wait. */
-extern int osmtalk_sockets_ready(int fd, OsmtalkReady *ready, int max);
+extern int osmtalk_sockets_ready(OsmtalkReady *ready, int max);
 
 #endif

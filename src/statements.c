@@ -139,13 +139,25 @@ osmtalk_plan(OsmtalkStatement *s)
 	return s->plan;
 }
 
-void
-osmtalk_execute(OsmtalkStatement *s, Datum *values)
+static void
+execute(OsmtalkStatement *s, Datum *values, bool read_only)
 {
-	int rc = SPI_execute_plan(osmtalk_plan(s), values, NULL, false, 0);
+	int rc = SPI_execute_plan(osmtalk_plan(s), values, NULL, read_only, 0);
 
 	if (rc < 0)
 		elog(ERROR, "could not execute \"%s\": %s", s->what, SPI_result_code_string(rc));
+}
+
+void
+osmtalk_execute(OsmtalkStatement *s, Datum *values)
+{
+	execute(s, values, false);
+}
+
+void
+osmtalk_select(OsmtalkStatement *s, Datum *values)
+{
+	execute(s, values, true);
 }
 
 Datum
@@ -178,12 +190,22 @@ osmtalk_text_column(HeapTuple tuple, int number, MemoryContext context, size_t *
 	return copy;
 }
 
-ArrayType *
+Datum
 osmtalk_int8_array(const int64 *elements, int n)
 {
-	Datum *values = palloc(n * sizeof(Datum));
+	Datum *values = palloc(Max(n, 1) * sizeof(Datum));
 
 	for (int i = 0; i < n; i++)
 		values[i] = Int64GetDatum(elements[i]);
-	return construct_array(values, n, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE);
+	return PointerGetDatum(construct_array(values, n, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
+Datum
+osmtalk_int4_array(const int32 *elements, int n)
+{
+	Datum *values = palloc(Max(n, 1) * sizeof(Datum));
+
+	for (int i = 0; i < n; i++)
+		values[i] = Int32GetDatum(elements[i]);
+	return PointerGetDatum(construct_array(values, n, INT4OID, 4, true, TYPALIGN_INT));
 }

@@ -38,14 +38,19 @@ extern void osmtalk_abort(void);
 /* Makes the current transaction's commit wait for the disk, and for a synchronous standby. */
 extern void osmtalk_make_durable(void);
 
-/* The result is in SPI_processed and SPI_tuptable. */
+/*
+ * The result is in SPI_processed and SPI_tuptable.  A select sees what the
+ * transaction saw when it began, not what it did itself.
+ */
 extern void osmtalk_execute(OsmtalkStatement *statement, Datum *values);
+extern void osmtalk_select(OsmtalkStatement *statement, Datum *values);
 extern SPIPlanPtr osmtalk_plan(OsmtalkStatement *statement);
 
 /* Columns of SPI_tuptable, from 1; text as a copy in that context, NULL for a null. */
 extern Datum osmtalk_column(HeapTuple tuple, int number, bool *isnull);
 extern char *osmtalk_text_column(HeapTuple tuple, int number, MemoryContext context, size_t *len);
 
-extern ArrayType *osmtalk_int8_array(const int64 *elements, int n);
+extern Datum osmtalk_int8_array(const int64 *elements, int n);
+extern Datum osmtalk_int4_array(const int32 *elements, int n);
 
 #endif

@@ -1,6 +1,6 @@
 /*
  * wakeup.c
- *		Shared memory: one slot per database, and the wake-up at commit.
+ *		Shared memory: one slot per worker, and the wake-up at commit.
  *
  * A statement that enqueues only sets a flag in its own process; when its
  * transaction commits, once, the worker's latch is set.  That is a hint: what
@@ -30,7 +30,7 @@
 PG_FUNCTION_INFO_V1(osmtalk_wake_worker);
 PG_FUNCTION_INFO_V1(osmtalk_reload_worker);
 PG_FUNCTION_INFO_V1(osmtalk_start_worker);
-PG_FUNCTION_INFO_V1(osmtalk_worker_slot);
+PG_FUNCTION_INFO_V1(osmtalk_worker_slots);
 
 OsmtalkShared *osmtalk_shared = NULL;
 
@@ -108,24 +108,28 @@ start_shared_memory(void)
 /* ---- slots ---- */
 
 OsmtalkSlot *
-osmtalk_find_slot(Oid database)
+osmtalk_find_slot(Oid database, int number)
 {
 	for (int i = 0; i < osmtalk_shared->nslots; i++)
-		if (osmtalk_shared->slots[i].database == database)
-			return &osmtalk_shared->slots[i];
+	{
+		OsmtalkSlot *slot = &osmtalk_shared->slots[i];
+
+		if (slot->database == database && (slot->number == number || database == InvalidOid))
+			return slot;
+	}
 	return NULL;
 }
 
 /*
- * The database's slot, a fresh one in state WANTED if it had none; NULL if
+ * That worker's slot, a fresh one in state WANTED if it had none; NULL if
  * all are taken.
  */
 OsmtalkSlot *
-osmtalk_claim_slot(Oid database)
+osmtalk_claim_slot(Oid database, int number)
 {
-	OsmtalkSlot *slot = osmtalk_find_slot(database);
+	OsmtalkSlot *slot = osmtalk_find_slot(database, number);
 
-	if (slot == NULL && (slot = osmtalk_find_slot(InvalidOid)) != NULL)
+	if (slot == NULL && (slot = osmtalk_find_slot(InvalidOid, 0)) != NULL)
 	{
 		slot->state = OSMTALK_SLOT_WANTED;
 		slot->pid = 0;
@@ -135,6 +139,7 @@ osmtalk_claim_slot(Oid database)
 		slot->last_error_at = 0;
 		slot->last_error[0] = '\0';
 		pg_atomic_write_u32(&slot->wake, 0);
+		slot->number = number;
 		slot->database = database;
 	}
 	return slot;
@@ -190,13 +195,14 @@ osmtalk_wake_at_commit(uint32 wake)
 void
 osmtalk_hold_database(Oid database)
 {
-	OsmtalkSlot *slot;
-
 	watch_transaction_end();
 	LWLockAcquire(osmtalk_shared->lock, LW_EXCLUSIVE);
-	slot = osmtalk_find_slot(database);
-	if (slot != NULL)
+	for (int i = 0; i < osmtalk_shared->nslots; i++)
 	{
+		OsmtalkSlot *slot = &osmtalk_shared->slots[i];
+
+		if (slot->database != database)
+			continue;
 		slot->holder = MyProcPid;
 		holds_databases = true;
 		/* the worker takes its pid out under this lock, so the pid is its own */
@@ -219,21 +225,24 @@ release_databases(void)
 }
 
 /*
- * The search for the slot takes no lock: a commit is a hot path.  A slot that
+ * The search for the slots takes no lock: a commit is a hot path.  A slot that
  * changes hands under it costs a wake-up of no use, or one that the poll
- * makes up for.
+ * makes up for.  Which worker it is for is seen in the rows alone.
  */
 static void
-wake_worker(uint32 wake)
+wake_workers(uint32 wake)
 {
-	OsmtalkSlot *slot = osmtalk_find_slot(MyDatabaseId);
-	Latch *latch;
+	for (int i = 0; i < osmtalk_shared->nslots; i++)
+	{
+		OsmtalkSlot *slot = &osmtalk_shared->slots[i];
+		Latch *latch;
 
-	if (slot == NULL || (latch = slot->latch) == NULL)
-		return;
-	/* set already and not yet seen: the worker is on its way */
-	if ((pg_atomic_fetch_or_u32(&slot->wake, wake) & wake) != wake)
-		SetLatch(latch);
+		if (slot->database != MyDatabaseId || (latch = slot->latch) == NULL)
+			continue;
+		/* set already and not yet seen: the worker is on its way */
+		if ((pg_atomic_fetch_or_u32(&slot->wake, wake) & wake) != wake)
+			SetLatch(latch);
+	}
 }
 
 static void
@@ -255,7 +264,7 @@ at_transaction_end(XactEvent event, void *arg)
 		OsmtalkSlot *slot;
 
 		LWLockAcquire(osmtalk_shared->lock, LW_EXCLUSIVE);
-		slot = osmtalk_claim_slot(MyDatabaseId);
+		slot = osmtalk_claim_slot(MyDatabaseId, 0);
 		if (slot != NULL)
 		{
 			if (slot->pid == 0 && slot->state == OSMTALK_SLOT_NO_EXTENSION)
@@ -270,7 +279,7 @@ at_transaction_end(XactEvent event, void *arg)
 	if (wake & (OSMTALK_WAKE_START | OSMTALK_WAKE_LAUNCHER))
 		osmtalk_wake_launcher();
 	if (wake & (OSMTALK_WAKE_LOOK | OSMTALK_WAKE_RELOAD))
-		wake_worker(wake & (OSMTALK_WAKE_LOOK | OSMTALK_WAKE_RELOAD));
+		wake_workers(wake & (OSMTALK_WAKE_LOOK | OSMTALK_WAKE_RELOAD));
 }
 
 /* ---- SQL ---- */
@@ -334,54 +343,57 @@ slot_state(const OsmtalkSlot *slot)
 	}
 }
 
-Datum
-osmtalk_worker_slot(PG_FUNCTION_ARGS)
+static void
+put_slot(ReturnSetInfo *set, const OsmtalkSlot *slot)
 {
-	TupleDesc tupdesc;
-	Datum values[9] = {0};
-	bool nulls[9];
-	OsmtalkSlot slot;
-	bool found = false;
+	Datum values[10] = {0};
+	bool nulls[10];
 
-	if (get_call_result_type(fcinfo, NULL, &tupdesc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
 	memset(nulls, true, sizeof(nulls));
+	nulls[0] = nulls[1] = nulls[3] = false;
+	values[0] = Int32GetDatum(slot ? slot->number : 0);
+	values[1] = Int32GetDatum(osmtalk_workers);
+	values[3] = CStringGetTextDatum(osmtalk_shared == NULL
+										? "not preloaded: add osmtalk to shared_preload_libraries and restart the server"
+										: slot_state(slot));
+	if (slot != NULL && slot->pid != 0)
+	{
+		values[2] = Int32GetDatum(slot->pid);
+		values[4] = TimestampTzGetDatum(slot->started_at);
+		values[5] = Int32GetDatum(slot->in_flight);
+		values[6] = Int64GetDatum(slot->delivered);
+		values[7] = Int64GetDatum(slot->failed);
+		memset(nulls, false, 8);
+	}
+	if (slot != NULL && slot->last_error_at != 0)
+	{
+		values[8] = CStringGetTextDatum(slot->last_error);
+		values[9] = TimestampTzGetDatum(slot->last_error_at);
+		nulls[8] = nulls[9] = false;
+	}
+	tuplestore_putvalues(set->setResult, set->setDesc, values, nulls);
+}
 
+Datum
+osmtalk_worker_slots(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *set = (ReturnSetInfo *) fcinfo->resultinfo;
+	OsmtalkSlot *copies = NULL;
+	int n = 0;
+
+	InitMaterializedSRF(fcinfo, 0);
 	if (osmtalk_shared != NULL)
 	{
-		OsmtalkSlot *shared;
-
+		copies = palloc(osmtalk_shared->nslots * sizeof(OsmtalkSlot));
 		LWLockAcquire(osmtalk_shared->lock, LW_SHARED);
-		shared = osmtalk_find_slot(MyDatabaseId);
-		if (shared != NULL)
-		{
-			memcpy(&slot, shared, sizeof(slot));
-			found = true;
-		}
+		for (int i = 0; i < osmtalk_shared->nslots; i++)
+			if (osmtalk_shared->slots[i].database == MyDatabaseId)
+				memcpy(&copies[n++], &osmtalk_shared->slots[i], sizeof(OsmtalkSlot));
 		LWLockRelease(osmtalk_shared->lock);
 	}
-
-	nulls[1] = false;
-	if (osmtalk_shared == NULL)
-		values[1] = CStringGetTextDatum("not preloaded: add osmtalk to shared_preload_libraries and restart the server");
-	else
-		values[1] = CStringGetTextDatum(slot_state(found ? &slot : NULL));
-
-	if (found && slot.pid != 0)
-	{
-		values[0] = Int32GetDatum(slot.pid);
-		values[2] = TimestampTzGetDatum(slot.started_at);
-		values[3] = Int32GetDatum(slot.in_flight);
-		values[4] = Int64GetDatum(slot.pending);
-		values[5] = Int64GetDatum(slot.delivered);
-		values[6] = Int64GetDatum(slot.failed);
-		memset(nulls, false, 7);
-	}
-	if (found && slot.last_error_at != 0)
-	{
-		values[7] = CStringGetTextDatum(slot.last_error);
-		values[8] = TimestampTzGetDatum(slot.last_error_at);
-		nulls[7] = nulls[8] = false;
-	}
-	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(tupdesc, values, nulls)));
+	for (int i = 0; i < n; i++)
+		put_slot(set, &copies[i]);
+	if (n == 0)
+		put_slot(set, NULL);
+	return (Datum) 0;
 }

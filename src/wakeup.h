@@ -31,13 +31,15 @@ typedef enum OsmtalkSlotState
 #define OSMTALK_ERROR_LEN 256
 
 /*
- * One per database that has, or may have, a worker.  Protected by the shared
+ * One per worker that there is, or may be: of number 0 in each database, and
+ * of the numbers below osmtalk.workers where that one is at work.  Protected by the shared
  * lock, but for "wake", and for what commits read without it: "database" and
  * "latch" (a latch of a process that is gone may be set without harm).
  */
 typedef struct OsmtalkSlot
 {
 	Oid database; /* InvalidOid: the slot is free */
+	int number;
 	OsmtalkSlotState state;
 	pid_t pid; /* of the worker, 0 when there is none */
 	Latch *latch;
@@ -48,7 +50,6 @@ typedef struct OsmtalkSlot
 	/* the worker's figures since its start */
 	TimestampTz started_at;
 	int in_flight;
-	int64 pending;
 	int64 delivered;
 	int64 failed;
 	bool cannot_record;		   /* results wait because they cannot be written */
@@ -72,14 +73,14 @@ extern void osmtalk_define_shared_memory(void);
 extern void osmtalk_wake_at_commit(uint32 wake);
 
 /*
- * Asks the database's worker to leave, and keeps the launcher from starting
- * another until this transaction is over.  Does not wait.
+ * Asks the database's workers to leave, and keeps the launcher from starting
+ * others until this transaction is over.  Does not wait.
  */
 extern void osmtalk_hold_database(Oid database);
 
 /* These want the lock held. */
-extern PGDLLEXPORT OsmtalkSlot *osmtalk_find_slot(Oid database);
-extern PGDLLEXPORT OsmtalkSlot *osmtalk_claim_slot(Oid database);
+extern PGDLLEXPORT OsmtalkSlot *osmtalk_find_slot(Oid database, int number);
+extern PGDLLEXPORT OsmtalkSlot *osmtalk_claim_slot(Oid database, int number);
 
 extern PGDLLEXPORT bool osmtalk_slot_is_held(OsmtalkSlot *slot);
 extern PGDLLEXPORT void osmtalk_wake_launcher(void);

@@ -24,11 +24,11 @@
 #include "storage/latch.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
-#include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
+#include "claim.h"
 #include "crash.h"
 #include "http.h"
 #include "outbox.h"
@@ -36,6 +36,7 @@
 #include "settings.h"
 #include "slot.h"
 #include "statements.h"
+#include "upkeep.h"
 
 PG_MODULE_MAGIC;
 
@@ -49,52 +50,65 @@ PG_MODULE_MAGIC;
 /* and for rows of another database this often, while there is nothing to send */
 #define ADOPTED_INTERVAL_MS 5000
 
+/* results wait for others this long, or until there are so many, to be settled with them */
+#define SETTLE_DELAY_MS 5
+#define SETTLE_MOST 500
+
+/* those that could not be settled because their rows are locked are tried again after this long */
+#define LOCKED_PAUSE_MS 1000
+
+/* what is claimed and cannot be sent for so long is handed back: its URL may change meanwhile */
+#define STALE_MS 1000
+
+/* what other workers are to leave is asked for again after this long */
+#define SHARE_PAUSE_MS 50
+
+/* busy sockets do not keep the worker from the latch and the postmaster for more rounds than these */
+#define MOST_ROUNDS 50
+
 PGDLLEXPORT void osmtalk_worker_main(Datum arg);
 
 static bool attached = false;
 
 static OsmtalkScheduler *scheduler;
 static WaitEventSet *wait_set;
-static int sockets_position;
 
 /* reset on each turn of the loop */
 static MemoryContext turn_context;
 
 /* deliveries that are over and to be settled */
 static dlist_head results = DLIST_STATIC_INIT(results);
+static int nresults = 0;
+static TimestampTz settle_after = 0; /* not before, unless for another reason */
 
 /* when to do what next */
 static bool reload_wanted = true;
+static bool look_on_wanted = false; /* the last look did not see everything */
 static TimestampTz next_poll = 0;
 static TimestampTz next_overdue_check = 0;
 static TimestampTz next_adopted_check = 0;
-static TimestampTz turn_after = 0; /* after a failure, not before */
-static int failures = 0;		   /* of turns, in succession */
+static TimestampTz next_share = DT_NOEND; /* when to ask others again for what is this one's share */
+static TimestampTz turn_after = 0;		  /* after a failure, not before */
+static int failures = 0;				  /* of turns, in succession */
 
 /* since the worker's start */
 static int64 delivered = 0;
 static int64 failed = 0;
 
-/* endpoints whose last delivery failed, so that the log says so once */
-typedef struct FailingEndpoint
-{
-	OsmtalkEndpoint *endpoint; /* the key */
-	int64 failures;
-} FailingEndpoint;
-static HTAB *failing_endpoints;
-
-static void start_up(Oid database);
+static void start_up(Oid database, int number);
 static void loop(void);
-static bool take_turn(void);
-static void recover_from_error(OsmtalkTurn *turn);
+static void take_turn(TimestampTz now);
+static void take_share(TimestampTz now);
+static void recover_from_error(bool is_turn);
 static long report_failure(const char *what);
 static void quit(OsmtalkPresence presence);
 static void expire_calls(void);
-static bool release_rest(void);
-static void send_all(dlist_head *claimed);
+static void report_not_adopted(void);
+static void send_ready(void);
+static void hand_back_stale(void);
 static void collect_results(void);
 static void publish_figures(void);
-static void wait_for_something(void);
+static void wait_for_something(TimestampTz now);
 static void leave(int code, Datum arg);
 
 /* ---- start ---- */
@@ -103,66 +117,59 @@ void
 osmtalk_worker_main(Datum arg)
 {
 	Oid database = DatumGetObjectId(arg);
+	int number;
+
+	memcpy(&number, MyBgworkerEntry->bgw_extra, sizeof(number));
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
 	pqsignal(SIGINT, SIG_IGN); /* but within a transaction, see statements.c */
-	osmtalk_crash_watch(database);
+	osmtalk_crash_watch(database, number);
 	BackgroundWorkerUnblockSignals();
 
 	/* before the connection: if that fails, the launcher must hear of it */
-	if (!osmtalk_slot_enter(database))
+	if (!osmtalk_slot_enter(database, number))
 		proc_exit(0); /* somebody else is there already */
 
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
 	pgstat_report_appname("osmtalk worker");
 	osmtalk_pin_settings();
 
-	start_up(database);
+	start_up(database, number);
 	loop();
 }
 
 /*
- * Becomes the owner of the outbox; does not return if there is none.  If it
- * fails (a read-only database, a lock), says why, and ends: what was set for
- * the database when this process connected stays set for its life, so the next
- * try is for the next one.
+ * Becomes one that delivers the database's events; does not return if there
+ * are none.  If it fails (a read-only database, a lock), says why, and ends:
+ * what was set for the database when this process connected stays set for its
+ * life, so the next try is for the next one.
  */
 static void
-attach(Oid database)
+attach(Oid database, int number)
 {
-	bool crashed = osmtalk_crash_noted();
-	bool owned_by_other = false;
-	bool done = false;
+	bool present = false;
+	bool settled;
 
 	failures = osmtalk_slot_start_failures();
-	for (int waits = 1; !done; waits++)
+	PG_TRY();
 	{
-		MemoryContextSwitchTo(turn_context);
-		PG_TRY();
+		present = osmtalk_attach(number, osmtalk_crashes_noted(database));
+		if (present)
 		{
-			done = osmtalk_outbox_attach(crashed, &owned_by_other);
+			(void) osmtalk_take_share(osmtalk_workers, &settled);
+			next_share = settled ? DT_NOEND : 0;
 		}
-		PG_CATCH();
-		{
-			(void) report_failure("osmtalk: the worker cannot start to work");
-			osmtalk_slot_set_start_failures(failures);
-			proc_exit(0);
-		}
-		PG_END_TRY();
-		if (done)
-			break;
-		if (!owned_by_other)
-			quit(OSMTALK_ABSENT);
-
-		/* the owner before this one is on its way out */
-		if (waits == 100)
-			ereport(LOG, errmsg("osmtalk: %s waits for another process that owns the outbox", MyBgworkerEntry->bgw_name));
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 50, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
 	}
-	MemoryContextReset(turn_context);
+	PG_CATCH();
+	{
+		(void) report_failure("osmtalk: the worker cannot start to work");
+		osmtalk_slot_set_start_failures(failures);
+		proc_exit(0);
+	}
+	PG_END_TRY();
+	if (!present)
+		quit(OSMTALK_ABSENT);
 	failures = 0;
 	osmtalk_slot_set_start_failures(0);
 	osmtalk_crash_forget();
@@ -171,18 +178,24 @@ attach(Oid database)
 }
 
 static void
-start_up(Oid database)
+set_limits(void)
+{
+	int share = (osmtalk_max_in_flight + osmtalk_workers - 1) / osmtalk_workers;
+
+	osmtalk_scheduler_set_limits(scheduler, Min(share, osmtalk_http_capacity()), osmtalk_max_in_flight_per_endpoint);
+}
+
+static void
+start_up(Oid database, int number)
 {
 	turn_context = AllocSetContextCreate(TopMemoryContext, "osmtalk turn", ALLOCSET_DEFAULT_SIZES);
-	attach(database);
+	MemoryContextSwitchTo(turn_context);
+	attach(database, number);
 
-	failing_endpoints = hash_create("osmtalk failing endpoints", 64,
-									&(HASHCTL){.keysize = sizeof(OsmtalkEndpoint *), .entrysize = sizeof(FailingEndpoint)},
-									HASH_ELEM | HASH_BLOBS);
 	scheduler = osmtalk_scheduler_create();
 	if (scheduler == NULL)
 		ereport(ERROR, errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory"));
-	osmtalk_scheduler_set_limits(scheduler, osmtalk_http_capacity(), osmtalk_max_in_flight_per_endpoint);
+	set_limits();
 
 	wait_set =
 #if PG_VERSION_NUM >= 170000
@@ -192,7 +205,7 @@ start_up(Oid database)
 #endif
 	AddWaitEventToSet(wait_set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
 	AddWaitEventToSet(wait_set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
-	sockets_position = AddWaitEventToSet(wait_set, WL_SOCKET_READABLE, osmtalk_http_start(), NULL, NULL);
+	AddWaitEventToSet(wait_set, WL_SOCKET_READABLE, osmtalk_http_start(), NULL, NULL);
 
 	osmtalk_slot_set_state(OSMTALK_SLOT_RUNNING);
 	osmtalk_wake_launcher();
@@ -203,74 +216,126 @@ start_up(Oid database)
 /* ---- the loop ---- */
 
 static void
-loop(void)
+reload_configuration(void)
 {
-	turn_context = AllocSetContextCreate(TopMemoryContext, "osmtalk turn", ALLOCSET_DEFAULT_SIZES);
-	for (;;)
-	{
-		bool progress = false;
-
-		CHECK_FOR_INTERRUPTS();
-		if (ConfigReloadPending)
-		{
-			ConfigReloadPending = false;
-			ProcessConfigFile(PGC_SIGHUP);
-			osmtalk_scheduler_set_limits(scheduler, osmtalk_http_capacity(), osmtalk_max_in_flight_per_endpoint);
-			osmtalk_http_reload();
-			/* they were worked out from the old intervals */
-			next_poll = next_overdue_check = 0;
-		}
-
-		MemoryContextSwitchTo(turn_context);
-		turn_after = Min(turn_after, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LONGEST_PAUSE_MS));
-		if (GetCurrentTimestamp() >= turn_after)
-			progress = take_turn();
-		publish_figures();
-		MemoryContextReset(turn_context);
-
-		if (!progress)
-			wait_for_something();
-		osmtalk_http_work();
-		collect_results();
-	}
+	ConfigReloadPending = false;
+	ProcessConfigFile(PGC_SIGHUP);
+	set_limits();
+	osmtalk_http_reload();
+	/* they were worked out from the old intervals */
+	next_poll = next_overdue_check = 0;
+	next_share = 0;
 }
 
 /*
- * A transaction with the outbox, if there is reason for one.  True if it
- * began requests.
+ * A clock that was set back must not stop the work until it has caught up.
  */
-static bool
-take_turn(void)
+static void
+limit_times(TimestampTz now)
 {
-	OsmtalkTurn turn = {0};
-	TimestampTz now = GetCurrentTimestamp();
-	uint32 wake = osmtalk_slot_take_wake();
-	bool poll;
-
-	/* a clock that was set back must not stop the work until it has caught up */
 	next_poll = Min(next_poll, TimestampTzPlusMilliseconds(now, osmtalk_poll_interval));
 	next_overdue_check = Min(next_overdue_check, TimestampTzPlusMilliseconds(now, LONGEST_PAUSE_MS));
 	next_adopted_check = Min(next_adopted_check, TimestampTzPlusMilliseconds(now, ADOPTED_INTERVAL_MS));
-	poll = now >= Min(next_poll, next_overdue_check);
+	turn_after = Min(turn_after, TimestampTzPlusMilliseconds(now, LONGEST_PAUSE_MS));
+	settle_after = Min(settle_after, TimestampTzPlusMilliseconds(now, LOCKED_PAUSE_MS));
+	if (next_share != DT_NOEND)
+		next_share = Min(next_share, TimestampTzPlusMilliseconds(now, SHARE_PAUSE_MS));
+}
+
+/* Whether there is reason for a transaction with the outbox. */
+static bool
+turn_wanted(TimestampTz now)
+{
+	if (turn_after > now)
+		return false;
+	if (reload_wanted || look_on_wanted || now >= Min(next_poll, next_overdue_check) || osmtalk_slot_is_woken())
+		return true;
+	if (nresults > 0 && (now >= settle_after || nresults >= SETTLE_MOST))
+		return true;
+	return osmtalk_enabled && osmtalk_scheduler_appetite(scheduler, now) == OSMTALK_HUNGRY;
+}
+
+static void
+loop(void)
+{
+	int rounds = 0;
+
+	for (;;)
+	{
+		TimestampTz now = GetCurrentTimestamp();
+		bool busy;
+
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+			reload_configuration();
+		MemoryContextSwitchTo(turn_context);
+		MemoryContextReset(turn_context);
+
+		limit_times(now);
+		if (now >= next_share && now >= turn_after)
+			take_share(now);
+		if (turn_wanted(now))
+			take_turn(now);
+		hand_back_stale();
+		send_ready();
+		publish_figures();
+
+		busy = osmtalk_http_work();
+		collect_results();
+		if (busy && ++rounds < MOST_ROUNDS)
+			continue;
+		rounds = 0;
+		wait_for_something(GetCurrentTimestamp());
+	}
+}
+
+/* Takes what is this worker's share, and lets go of what is not. */
+static void
+take_share(TimestampTz now)
+{
+	bool settled = false;
+
+	PG_TRY();
+	{
+		if (osmtalk_take_share(osmtalk_workers, &settled))
+			reload_wanted = true;
+		next_share = settled ? DT_NOEND : TimestampTzPlusMilliseconds(now, SHARE_PAUSE_MS);
+	}
+	PG_CATCH();
+	{
+		recover_from_error(false);
+		return;
+	}
+	PG_END_TRY();
+
+	/* one of fewer than before, and all of its share is let go of */
+	if (settled && osmtalk_worker_number() >= osmtalk_workers)
+	{
+		osmtalk_slot_set_state(OSMTALK_SLOT_NO_EXTENSION);
+		proc_exit(0);
+	}
+}
+
+/* A transaction with the outbox. */
+static void
+take_turn(TimestampTz now)
+{
+	OsmtalkTurn turn = {0};
+	uint32 wake = osmtalk_slot_take_wake();
+	bool first = osmtalk_worker_number() == 0;
 
 	if (wake & OSMTALK_WAKE_RELOAD)
 		reload_wanted = true;
-	if (wake == 0 && !poll && !reload_wanted && dlist_is_empty(&results) &&
-		!(osmtalk_enabled && osmtalk_scheduler_can_pick(scheduler, now)))
-		return false;
-
-	if (now >= next_overdue_check && release_rest())
-		reload_wanted = true;
-	turn.settle = &results;
-	turn.reload = reload_wanted;
-	turn.check_overdue = now >= next_overdue_check;
-	/* a look at all of the outbox: when it is short */
-	turn.check_adopted = now >= next_adopted_check && osmtalk_scheduler_queued(scheduler) == 0;
-	if (turn.check_adopted)
-		next_adopted_check = TimestampTzPlusMilliseconds(now, ADOPTED_INTERVAL_MS);
+	turn.results = &results;
 	turn.claim = osmtalk_enabled;
+	turn.look.reload = reload_wanted;
+	turn.look.check_overdue = first && now >= next_overdue_check;
+	turn.look.check_adopted = first && (reload_wanted || now >= next_adopted_check) &&
+		osmtalk_scheduler_appetite(scheduler, now) == OSMTALK_FULL;
 	next_poll = TimestampTzPlusMilliseconds(now, osmtalk_poll_interval);
-	if (turn.check_overdue)
+	if (turn.look.check_adopted)
+		next_adopted_check = TimestampTzPlusMilliseconds(now, ADOPTED_INTERVAL_MS);
+	if (turn.look.check_overdue || !first)
 		next_overdue_check = TimestampTzPlusMilliseconds(now, Min(osmtalk_poll_interval, OVERDUE_INTERVAL_MS));
 
 	PG_TRY();
@@ -279,8 +344,8 @@ take_turn(void)
 	}
 	PG_CATCH();
 	{
-		recover_from_error(&turn);
-		return false;
+		recover_from_error(true);
+		return;
 	}
 	PG_END_TRY();
 
@@ -293,14 +358,13 @@ take_turn(void)
 		ereport(LOG, errmsg("osmtalk: the outbox works again, after %d failures", failures));
 	failures = 0;
 	reload_wanted = false;
-	while (!dlist_is_empty(&results))
-		osmtalk_delivery_free(dlist_container(OsmtalkDelivery, node, dlist_pop_head_node(&results)));
-	if (turn.overdue)
+	look_on_wanted = turn.look.more;
+	nresults = turn.nresults;
+	settle_after = TimestampTzPlusMilliseconds(now, LOCKED_PAUSE_MS);
+	if (turn.look.overdue)
 		expire_calls();
-	if (dlist_is_empty(&turn.claimed))
-		return false;
-	send_all(&turn.claimed);
-	return true;
+	if (turn.look.not_adopted)
+		report_not_adopted();
 }
 
 /* Ends the current error and transaction; returns a copy of the error. */
@@ -339,17 +403,23 @@ report_failure(const char *what)
 }
 
 /*
- * A turn has thrown: nothing was settled or claimed, results wait.  Everything
- * is read again at the next, so that no trace of this one is left.
+ * In a PG_CATCH: nothing was settled or claimed, results wait.  Everything is
+ * read again at the next turn, so that no trace of this one is left.
  */
 static void
-recover_from_error(OsmtalkTurn *turn)
+recover_from_error(bool is_turn)
 {
-	long pause;
+	int sqlerrcode = geterrcode();
 	OsmtalkPresence presence;
+	long pause;
 
-	pause = report_failure("osmtalk: nothing is sent until the outbox works again");
-	osmtalk_outbox_turn_failed(turn, scheduler);
+	if (is_turn && osmtalk_outbox_turn_failed(scheduler, sqlerrcode))
+	{
+		FreeErrorData(take_error());
+		pause = 0;
+	}
+	else
+		pause = report_failure("osmtalk: nothing is sent until the outbox works again");
 	reload_wanted = true;
 
 	presence = osmtalk_outbox_presence();
@@ -387,7 +457,7 @@ expire_calls(void)
 
 	PG_TRY();
 	{
-		switch (osmtalk_outbox_expire_calls())
+		switch (osmtalk_expire_calls())
 		{
 			case OSMTALK_EXPIRED_ALL:
 				break;
@@ -415,31 +485,57 @@ expire_calls(void)
 	next_overdue_check = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), pause);
 }
 
-/* Claims of the worker before this one that were locked when it started; mostly none. */
-static bool
-release_rest(void)
+static void
+report_not_adopted(void)
 {
-	bool released = false;
-
 	PG_TRY();
 	{
-		released = osmtalk_outbox_release_rest();
+		osmtalk_report_not_adopted();
 	}
 	PG_CATCH();
 	{
 		FreeErrorData(take_error()); /* the next turn meets it too, if it lasts */
 	}
 	PG_END_TRY();
-	return released;
 }
 
 /* ---- requests ---- */
 
+/* Sends what is ready and has its turn; nothing while results cannot be recorded. */
 static void
-send_all(dlist_head *claimed)
+send_ready(void)
 {
-	while (!dlist_is_empty(claimed))
-		osmtalk_http_send(dlist_container(OsmtalkDelivery, node, dlist_pop_head_node(claimed)));
+	TimestampTz now = GetCurrentTimestamp();
+	OsmtalkTicket *t;
+
+	if (!osmtalk_enabled || failures > 0)
+		return;
+	while ((t = osmtalk_scheduler_start(scheduler, now)) != NULL)
+		osmtalk_http_send(t->delivery);
+}
+
+/* What cannot be sent now is claimed again when it can. */
+static void
+hand_back_stale(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz before = osmtalk_enabled ? TimestampTzPlusMilliseconds(now, -STALE_MS) : now + 1;
+	OsmtalkTicket *t;
+
+	while ((t = osmtalk_scheduler_stale(scheduler, before)) != NULL)
+	{
+		OsmtalkDelivery *d = t->delivery;
+		bool suspect = t->suspect;
+		OsmtalkEndpoint *e;
+
+		osmtalk_scheduler_done(scheduler, t, OSMTALK_NOT_SENT);
+		if (osmtalk_owns(d->endpoint_hash) &&
+			((e = osmtalk_scheduler_endpoint(scheduler, d->endpoint_hash, d->outbox_id)) == NULL ||
+			 !(suspect ? osmtalk_scheduler_found_suspect(scheduler, e, d->outbox_id)
+					   : osmtalk_scheduler_found(scheduler, e, d->outbox_id))))
+			reload_wanted = true; /* no memory to remember it */
+		osmtalk_delivery_free(d);
+	}
 }
 
 /*
@@ -449,31 +545,20 @@ send_all(dlist_head *claimed)
 static void
 report_result(const OsmtalkDelivery *d, OsmtalkEndpoint *endpoint)
 {
-	FailingEndpoint *failing;
-	bool found;
+	const char *name = endpoint->name ? endpoint->name : "an endpoint";
 
 	if (d->error[0] == '\0')
 	{
-		failing = hash_search(failing_endpoints, &endpoint, HASH_FIND, NULL);
-		if (failing == NULL)
-			return;
-		ereport(LOG,
-				errmsg("osmtalk: deliveries to %s succeed again, after " INT64_FORMAT " failures",
-					   osmtalk_scheduler_endpoint_name(endpoint), failing->failures));
-		hash_search(failing_endpoints, &endpoint, HASH_REMOVE, NULL);
+		if (endpoint->failures > 0)
+			ereport(LOG,
+					errmsg("osmtalk: deliveries to %s succeed again, after " INT64_FORMAT " failures", name, endpoint->failures));
+		endpoint->failures = 0;
 		return;
 	}
-
-	failing = hash_search(failing_endpoints, &endpoint, HASH_ENTER, &found);
-	if (!found)
-	{
-		failing->failures = 0;
+	if (endpoint->failures++ == 0)
 		ereport(LOG,
-				errmsg("osmtalk: event %s could not be delivered to %s: %s",
-					   d->event_id, osmtalk_scheduler_endpoint_name(endpoint), d->error),
+				errmsg("osmtalk: event %s could not be delivered to %s: %s", d->event_id, name, d->error),
 				errdetail("Until a delivery there succeeds, further failures are only recorded in osmtalk.delivery_attempts."));
-	}
-	failing->failures++;
 	osmtalk_slot_note_error(d->error);
 }
 
@@ -496,14 +581,19 @@ collect_results(void)
 																							 : OSMTALK_NO_ANSWER);
 		d->ticket = NULL;
 		dlist_push_tail(&results, &d->node);
+		if (nresults++ == 0)
+			settle_after = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SETTLE_DELAY_MS);
 	}
+	/* nobody to be settled with */
+	if (nresults > 0 && osmtalk_scheduler_in_flight(scheduler) + osmtalk_scheduler_held(scheduler) == 0)
+		settle_after = Min(settle_after, GetCurrentTimestamp());
 }
 
 static void
 publish_figures(void)
 {
-	osmtalk_slot_publish(osmtalk_scheduler_in_flight(scheduler), osmtalk_scheduler_queued(scheduler),
-						 delivered, failed, failures > 0 && !dlist_is_empty(&results));
+	osmtalk_slot_publish(osmtalk_scheduler_in_flight(scheduler),
+						 delivered, failed, failures > 0 && nresults > 0);
 }
 
 /* ---- waiting ---- */
@@ -516,28 +606,27 @@ until(TimestampTz now, TimestampTz then)
 }
 
 static void
-wait_for_something(void)
+wait_for_something(TimestampTz now)
 {
-	TimestampTz now = GetCurrentTimestamp();
 	WaitEvent events[3];
 	long timeout;
 	long for_http = osmtalk_http_timeout();
-	int64 due_at;
+	int64 at;
 	int n;
 
-	if (turn_after > now)
-		timeout = until(now, turn_after);
+	if (turn_wanted(now))
+		timeout = 0;
 	else
 	{
-		timeout = until(now, Min(next_poll, next_overdue_check));
-		if (osmtalk_enabled && osmtalk_scheduler_next_due(scheduler, &due_at))
-			timeout = Min(timeout, until(now, due_at));
-		/*
-		 * The wake-up may have come while a commit waited for a standby, which
-		 * resets the latch.
-		 */
-		if (!dlist_is_empty(&results) || osmtalk_slot_is_woken())
-			timeout = 0;
+		timeout = until(now, turn_after > now ? turn_after : Min(next_poll, next_overdue_check));
+		if (nresults > 0 && turn_after <= now)
+			timeout = Min(timeout, until(now, settle_after));
+		if (next_share != DT_NOEND)
+			timeout = Min(timeout, until(now, Max(next_share, turn_after)));
+		if (osmtalk_enabled && turn_after <= now && osmtalk_scheduler_next_due(scheduler, &at))
+			timeout = Min(timeout, until(now, at));
+		if (osmtalk_scheduler_ready_since(scheduler, &at))
+			timeout = Min(timeout, until(now, TimestampTzPlusMilliseconds(at, STALE_MS)));
 	}
 	if (for_http >= 0)
 		timeout = Min(timeout, for_http);
@@ -557,13 +646,21 @@ wait_for_something(void)
 static void
 leave(int code, Datum arg)
 {
+	OsmtalkDelivery **in_flight;
+	int n = 0;
+
 	if (!attached)
 		return;
 	attached = false; /* should this fail, it is not tried again */
 	AbortOutOfAnyTransaction();
-	osmtalk_http_work();
+	MemoryContextSwitchTo(turn_context);
+	(void) osmtalk_http_work();
 	collect_results();
-	if (!osmtalk_outbox_leave(&results))
+	in_flight = palloc((osmtalk_scheduler_in_flight(scheduler) + 1) * sizeof(*in_flight));
+	for (OsmtalkTicket *t = osmtalk_scheduler_oldest(scheduler); t != NULL; t = t->younger)
+		if (((OsmtalkDelivery *) t->delivery)->posted)
+			in_flight[n++] = t->delivery;
+	if (!osmtalk_leave(&results, in_flight, n))
 		ereport(LOG,
 				errmsg("osmtalk: results could not be recorded at the end of %s, requests in flight are made again",
 					   MyBgworkerEntry->bgw_name));

@@ -1,0 +1,414 @@
+/*
+ * claim.c
+ *		Takes events out of the outbox to be sent.
+ *
+ * What the scheduler picks is read, each endpoint's from where the last claim
+ * ended, and noted in one row of claims per batch: so a claim is durable
+ * before a byte is sent, and outbox rows are written once and deleted once.
+ * A dead row is never passed again, whatever keeps it alive.
+ *
+ * Rows are not locked: each endpoint's belong to one process (ownership.c).
+ */
+#include "postgres.h"
+
+#include <openssl/crypto.h>
+
+#include "catalog/pg_type.h"
+#include "claim.h"
+#include "endpoint.h"
+#include "ownership.h"
+#include "statements.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+/* of one row of claims, so that it fits in a page */
+#define BATCH_MOST 256
+
+/*
+ * Up to n rows of each endpoint, beyond one id and up to another.
+ */
+static OsmtalkStatement read_rows = {
+	"osmtalk: claim events",
+	"SELECT w.number, o.id, o.event_id, o.attempts, o.due_at, o.worker_deaths, t.url, t.secret, e.body"
+	"  FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4))"
+	"		WITH ORDINALITY w (endpoint_hash, after, until, n, number)"
+	" CROSS JOIN LATERAL ("
+	"	SELECT r.id, r.event_id, r.attempts, r.due_at, r.worker_deaths FROM osmtalk.outbox r"
+	"	 WHERE r.endpoint_hash OPERATOR(pg_catalog.=) w.endpoint_hash"
+	"	   AND r.id OPERATOR(pg_catalog.>) w.after AND r.id OPERATOR(pg_catalog.<=) w.until"
+	"	   AND r.origin OPERATOR(pg_catalog.=) $5"
+	"	 ORDER BY r.id LIMIT w.n) o"
+	"  LEFT JOIN osmtalk.events e ON e.id OPERATOR(pg_catalog.=) o.event_id"
+	"  LEFT JOIN LATERAL osmtalk.delivery_target(e.type, e.org_id, e.campaign_id) t ON true",
+	5,
+	{INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT4ARRAYOID, TEXTOID}};
+
+static OsmtalkStatement note_claims = {
+	"osmtalk: claim events",
+	"INSERT INTO osmtalk.claims (worker, endpoint_hashes, outbox_ids, attempts) VALUES ($1, $2, $3, $4) RETURNING id",
+	4,
+	{INT4OID, INT8ARRAYOID, INT8ARRAYOID, INT4ARRAYOID}};
+
+/*
+ * A part of the outbox that is read, in the order of ids: of one endpoint
+ * what follows its cursor, or a single row.
+ */
+typedef struct Window
+{
+	OsmtalkEndpoint *endpoint;
+	int64 after;
+	bool single;
+	int ntickets;
+	OsmtalkTicket *tickets; /* those not used yet, linked by next_ready */
+	int nrows;
+	int64 last; /* row that was dealt with */
+} Window;
+
+static MemoryContext delivery_context = NULL;
+static HTAB *claimed_ids = NULL;
+
+/* what the current transaction claims */
+static OsmtalkTicket **picked = NULL;
+static int npicked = 0;
+static int picked_capacity = 0;
+static dlist_head claimed = DLIST_STATIC_INIT(claimed);
+
+static int64 *finished = NULL; /* rows of claims */
+static int nfinished = 0;
+static int finished_capacity = 0;
+
+static void
+set_up(void)
+{
+	if (delivery_context != NULL)
+		return;
+	claimed_ids = hash_create("osmtalk claimed events", 1024,
+							  &(HASHCTL){.keysize = sizeof(int64), .entrysize = sizeof(int64)}, HASH_ELEM | HASH_BLOBS);
+	finished_capacity = picked_capacity = 1024;
+	finished = MemoryContextAlloc(TopMemoryContext, finished_capacity * sizeof(*finished));
+	picked = MemoryContextAlloc(TopMemoryContext, picked_capacity * sizeof(*picked));
+	delivery_context = AllocSetContextCreate(TopMemoryContext, "osmtalk deliveries", ALLOCSET_DEFAULT_SIZES);
+}
+
+/* ---- deliveries ---- */
+
+bool
+osmtalk_is_claimed(int64 outbox_id)
+{
+	return claimed_ids != NULL && hash_search(claimed_ids, &outbox_id, HASH_FIND, NULL) != NULL;
+}
+
+static OsmtalkDelivery *
+make_delivery(HeapTuple tuple, int64 id, int64 endpoint_hash)
+{
+	OsmtalkDelivery *d = MemoryContextAllocZero(delivery_context, sizeof(OsmtalkDelivery));
+	bool isnull;
+
+	d->outbox_id = id;
+	d->endpoint_hash = endpoint_hash;
+	d->event_id = osmtalk_text_column(tuple, 3, delivery_context, NULL);
+	d->attempt = DatumGetInt32(osmtalk_column(tuple, 4, &isnull)) + 1;
+	d->url = osmtalk_text_column(tuple, 7, delivery_context, NULL);
+	d->secret = osmtalk_text_column(tuple, 8, delivery_context, NULL);
+	d->body = osmtalk_text_column(tuple, 9, delivery_context, &d->body_len);
+	(void) hash_search(claimed_ids, &id, HASH_ENTER, NULL);
+	osmtalk_keep_slice(endpoint_hash);
+	return d;
+}
+
+/* One event less that the batch waits for. */
+static void
+let_go_of_batch(OsmtalkBatch *batch)
+{
+	if (--batch->unsettled > 0)
+		return;
+	if (nfinished == finished_capacity)
+		finished = repalloc(finished, (finished_capacity *= 2) * sizeof(*finished));
+	finished[nfinished++] = batch->claim_id;
+	pfree(batch);
+}
+
+void
+osmtalk_delivery_free(OsmtalkDelivery *d)
+{
+	(void) hash_search(claimed_ids, &d->outbox_id, HASH_REMOVE, NULL);
+	osmtalk_release_slice(d->endpoint_hash);
+	if (d->batch != NULL)
+		let_go_of_batch(d->batch);
+	if (d->secret != NULL)
+	{
+		OPENSSL_cleanse(d->secret, strlen(d->secret));
+		pfree(d->secret);
+	}
+	if (d->event_id != NULL)
+		pfree(d->event_id);
+	if (d->url != NULL)
+		pfree(d->url);
+	if (d->body != NULL)
+		pfree(d->body);
+	pfree(d);
+}
+
+Datum
+osmtalk_finished_claims(int *n)
+{
+	*n = nfinished;
+	return osmtalk_int8_array(finished, nfinished);
+}
+
+void
+osmtalk_finished_claims_removed(int n)
+{
+	nfinished -= n;
+	if (nfinished > 0)
+		memmove(finished, finished + n, nfinished * sizeof(*finished));
+}
+
+/* ---- the claim ---- */
+
+static void
+pick_all(OsmtalkScheduler *scheduler)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	OsmtalkTicket *t;
+
+	while ((t = osmtalk_scheduler_pick(scheduler, now)) != NULL)
+	{
+		if (npicked == picked_capacity)
+			picked = repalloc(picked, (picked_capacity *= 2) * sizeof(*picked));
+		picked[npicked++] = t;
+	}
+}
+
+/* Where the picked events are: a window for each ticket, or each endpoint. */
+static Window *
+make_windows(int *nwindows)
+{
+	Window *windows = palloc(npicked * sizeof(Window));
+	int n = 0;
+
+	for (int i = 0; i < npicked; i++)
+	{
+		OsmtalkTicket *t = picked[i];
+		OsmtalkEndpoint *e = t->endpoint;
+		Window *w;
+
+		if (t->id == 0 && e->mark > 0)
+			w = &windows[e->mark - 1];
+		else
+		{
+			w = &windows[n++];
+			*w = (Window){.endpoint = e, .single = t->id != 0, .after = t->id != 0 ? t->id - 1 : e->cursor};
+			w->last = w->after;
+			if (!w->single)
+				e->mark = n;
+		}
+		w->ntickets++;
+		t->next_ready = w->tickets;
+		w->tickets = t;
+	}
+	for (int i = 0; i < n; i++)
+		windows[i].endpoint->mark = 0;
+	*nwindows = n;
+	return windows;
+}
+
+static void
+read_windows(const Window *windows, int n)
+{
+	int64 *hashes = palloc(n * sizeof(int64));
+	int64 *after = palloc(n * sizeof(int64));
+	int64 *until = palloc(n * sizeof(int64));
+	int32 *limits = palloc(n * sizeof(int32));
+	Datum values[5];
+
+	for (int i = 0; i < n; i++)
+	{
+		hashes[i] = windows[i].endpoint->hash;
+		after[i] = windows[i].after;
+		until[i] = windows[i].single ? windows[i].after + 1 : PG_INT64_MAX;
+		limits[i] = windows[i].ntickets;
+	}
+	values[0] = osmtalk_int8_array(hashes, n);
+	values[1] = osmtalk_int8_array(after, n);
+	values[2] = osmtalk_int8_array(until, n);
+	values[3] = osmtalk_int4_array(limits, n);
+	values[4] = osmtalk_origin();
+	osmtalk_select(&read_rows, values);
+}
+
+/* Takes the row, or leaves it for later. */
+static void
+take_row(OsmtalkScheduler *scheduler, Window *w, HeapTuple tuple, TimestampTz now)
+{
+	bool isnull;
+	int64 id = DatumGetInt64(osmtalk_column(tuple, 2, &isnull));
+	TimestampTz due_at = DatumGetTimestampTz(osmtalk_column(tuple, 5, &isnull));
+	int16 deaths = DatumGetInt16(osmtalk_column(tuple, 6, &isnull));
+	OsmtalkTicket *t = w->tickets;
+	OsmtalkDelivery *d;
+	bool ok = true;
+
+	w->nrows++;
+	w->last = id;
+	if (osmtalk_is_claimed(id))
+		return;
+	if (due_at > now)
+		ok = osmtalk_scheduler_found_later(scheduler, w->endpoint, id, due_at);
+	else if (deaths >= OSMTALK_SUSPECT_DEATHS && !t->suspect)
+		ok = osmtalk_scheduler_found_suspect(scheduler, w->endpoint, id);
+	else
+	{
+		d = make_delivery(tuple, id, w->endpoint->hash);
+		dlist_push_tail(&claimed, &d->node);
+		w->tickets = t->next_ready;
+		d->ticket = t;
+		t->delivery = d;
+	}
+	if (!ok)
+		ereport(ERROR, errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory"));
+}
+
+/* Tickets for which there was no event are ended. */
+static void
+end_unused_tickets(OsmtalkScheduler *scheduler)
+{
+	int used = 0;
+
+	for (int i = 0; i < npicked; i++)
+		if (picked[i]->delivery != NULL)
+			picked[used++] = picked[i];
+		else
+			osmtalk_scheduler_done(scheduler, picked[i], OSMTALK_NOT_SENT);
+	npicked = used;
+}
+
+static void
+note_batch(OsmtalkDelivery **deliveries, int n)
+{
+	int64 *hashes = palloc(n * sizeof(int64));
+	int64 *ids = palloc(n * sizeof(int64));
+	int32 *attempts = palloc(n * sizeof(int32));
+	OsmtalkBatch *batch;
+	Datum values[4];
+	bool isnull;
+
+	for (int i = 0; i < n; i++)
+	{
+		hashes[i] = deliveries[i]->endpoint_hash;
+		ids[i] = deliveries[i]->outbox_id;
+		attempts[i] = deliveries[i]->attempt;
+	}
+	values[0] = Int32GetDatum(osmtalk_worker_number());
+	values[1] = osmtalk_int8_array(hashes, n);
+	values[2] = osmtalk_int8_array(ids, n);
+	values[3] = osmtalk_int4_array(attempts, n);
+	osmtalk_execute(&note_claims, values);
+
+	batch = MemoryContextAlloc(delivery_context, sizeof(*batch));
+	batch->claim_id = DatumGetInt64(osmtalk_column(SPI_tuptable->vals[0], 1, &isnull));
+	batch->unsettled = n;
+	for (int i = 0; i < n; i++)
+		deliveries[i]->batch = batch;
+}
+
+static void
+note_all(void)
+{
+	OsmtalkDelivery *batch[BATCH_MOST];
+	int n = 0;
+	dlist_iter iter;
+
+	dlist_foreach(iter, &claimed)
+	{
+		batch[n++] = dlist_container(OsmtalkDelivery, node, iter.cur);
+		if (n == BATCH_MOST)
+		{
+			note_batch(batch, n);
+			n = 0;
+		}
+	}
+	if (n > 0)
+		note_batch(batch, n);
+}
+
+void
+osmtalk_claim(OsmtalkScheduler *scheduler, bool all_found)
+{
+	TimestampTz now;
+	Window *windows;
+	int nwindows;
+
+	set_up();
+	pick_all(scheduler);
+	if (npicked == 0)
+		return;
+	windows = make_windows(&nwindows);
+	read_windows(windows, nwindows);
+
+	now = GetCurrentTimestamp();
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool isnull;
+		HeapTuple tuple = SPI_tuptable->vals[i];
+		int64 number = DatumGetInt64(osmtalk_column(tuple, 1, &isnull));
+
+		take_row(scheduler, &windows[number - 1], tuple, now);
+	}
+	SPI_freetuptable(SPI_tuptable);
+	for (int i = 0; i < nwindows; i++)
+		if (!windows[i].single)
+			osmtalk_scheduler_passed(scheduler, windows[i].endpoint, windows[i].last,
+									 windows[i].nrows < windows[i].ntickets ? OSMTALK_REST_NONE : all_found ? OSMTALK_REST_AS_FOUND
+																											: OSMTALK_REST_UNKNOWN);
+	end_unused_tickets(scheduler);
+
+	if (!dlist_is_empty(&claimed))
+	{
+		osmtalk_make_durable();
+		note_all();
+	}
+}
+
+/* The URL may be another than that by which the row was enqueued. */
+static void
+find_endpoint(OsmtalkScheduler *scheduler, OsmtalkDelivery *d)
+{
+	char name[OSMTALK_ENDPOINT_LEN];
+	OsmtalkEndpoint *e = d->ticket->endpoint;
+	int64 hash;
+
+	if (d->url == NULL)
+		return;
+	hash = osmtalk_endpoint_of(d->url, strlen(d->url), name);
+	if (hash != e->hash && (e = osmtalk_scheduler_endpoint(scheduler, hash, d->outbox_id)) != NULL)
+		osmtalk_scheduler_move(scheduler, d->ticket, e);
+	if (e != NULL && e->name == NULL)
+		e->name = strdup(name);
+}
+
+void
+osmtalk_claim_committed(OsmtalkScheduler *scheduler)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	while (!dlist_is_empty(&claimed))
+	{
+		OsmtalkDelivery *d = dlist_container(OsmtalkDelivery, node, dlist_pop_head_node(&claimed));
+
+		find_endpoint(scheduler, d);
+		osmtalk_scheduler_ready(scheduler, d->ticket, d->outbox_id, d->body_len, now);
+	}
+	npicked = 0;
+}
+
+void
+osmtalk_claim_failed(OsmtalkScheduler *scheduler)
+{
+	while (!dlist_is_empty(&claimed))
+		osmtalk_delivery_free(dlist_container(OsmtalkDelivery, node, dlist_pop_head_node(&claimed)));
+	for (int i = 0; i < npicked; i++)
+		osmtalk_scheduler_done(scheduler, picked[i], OSMTALK_NOT_SENT);
+	npicked = 0;
+}

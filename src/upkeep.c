@@ -1,0 +1,64 @@
+/*
+ * upkeep.c
+ *		What the worker does for its database besides delivering.
+ *
+ * Each in a short transaction of its own: should it fail, delivery goes on.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "commands/dbcommands.h"
+#include "miscadmin.h"
+#include "statements.h"
+#include "upkeep.h"
+
+#define EXPIRE_BATCH 500
+
+static OsmtalkStatement not_adopted = {
+	"osmtalk: count events of another database",
+	"SELECT n.events, n.calls FROM osmtalk.not_adopted n",
+	0};
+
+static OsmtalkStatement expire_calls = {
+	"osmtalk: decide overdue calls",
+	"SELECT osmtalk.expire_calls($1)",
+	1,
+	{INT4OID}};
+
+void
+osmtalk_report_not_adopted(void)
+{
+	static int64 last_events = 0;
+	static int64 last_calls = 0;
+	int64 events;
+	int64 calls;
+	bool isnull;
+
+	osmtalk_begin();
+	osmtalk_select(&not_adopted, NULL);
+	events = DatumGetInt64(osmtalk_column(SPI_tuptable->vals[0], 1, &isnull));
+	calls = DatumGetInt64(osmtalk_column(SPI_tuptable->vals[0], 2, &isnull));
+	if ((events > 0 || calls > 0) && (events != last_events || calls != last_calls))
+		ereport(LOG,
+				errmsg("osmtalk: database \"%s\" holds " INT64_FORMAT " events and " INT64_FORMAT " undecided calls of another database, they are neither sent nor timed out",
+					   get_database_name(MyDatabaseId), events, calls),
+				errhint("SELECT osmtalk.adopt() takes them over, osmtalk.adopt(discard => true) drops them."));
+	osmtalk_commit();
+	last_events = events;
+	last_calls = calls;
+}
+
+OsmtalkExpired
+osmtalk_expire_calls(void)
+{
+	Datum values[1] = {Int32GetDatum(EXPIRE_BATCH)};
+	int64 expired;
+	bool isnull;
+
+	osmtalk_begin();
+	osmtalk_execute(&expire_calls, values);
+	expired = DatumGetInt64(osmtalk_column(SPI_tuptable->vals[0], 1, &isnull));
+	osmtalk_commit();
+	return expired == 0 ? OSMTALK_EXPIRED_NONE : expired < EXPIRE_BATCH ? OSMTALK_EXPIRED_ALL
+																		: OSMTALK_EXPIRED_SOME;
+}
