@@ -194,7 +194,10 @@ BEGIN
 		  WHERE o.origin = osmtalk.current_origin() AND o.due_at <= clock_timestamp()
 		  LIMIT 1;
 		IF NOT FOUND THEN
-			RETURN true;
+			PERFORM FROM osmtalk.in_flight LIMIT 1;
+			IF NOT FOUND THEN
+				RETURN true;
+			END IF;
 		END IF;
 		IF clock_timestamp() >= deadline THEN
 			RETURN false;

@@ -8,6 +8,7 @@
  * A dead row is never passed again, whatever keeps it alive.
  *
  * Rows are not locked: each endpoint's belong to one process (ownership.c).
+ * One that another session has locked, to remove it, say, is left for later.
  */
 #include "postgres.h"
 
@@ -17,6 +18,7 @@
 #include "claim.h"
 #include "endpoint.h"
 #include "ownership.h"
+#include "settle.h"
 #include "statements.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
@@ -25,16 +27,21 @@
 /* of one row of claims, so that it fits in a page */
 #define BATCH_MOST 256
 
+/* a row that another session has locked is tried again after this long */
+#define LOCKED_PAUSE_US 1000000
+
 /*
  * Up to n rows of each endpoint, beyond one id and up to another.
  */
 static OsmtalkStatement read_rows = {
 	"osmtalk: claim events",
-	"SELECT w.number, o.id, o.event_id, o.attempts, o.due_at, o.worker_deaths, t.url, t.secret, e.body"
+	"SELECT w.number, o.id, o.event_id, o.attempts, o.due_at, o.worker_deaths, t.url, t.secret, e.body, o.touched"
 	"  FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4))"
 	"		WITH ORDINALITY w (endpoint_hash, after, until, n, number)"
 	" CROSS JOIN LATERAL ("
-	"	SELECT r.id, r.event_id, r.attempts, r.due_at, r.worker_deaths FROM osmtalk.outbox r"
+	"	SELECT r.id, r.event_id, r.attempts, r.due_at, r.worker_deaths,"
+	"		   r.xmax OPERATOR(pg_catalog.<>) '0'::pg_catalog.xid AS touched"
+	"	  FROM osmtalk.outbox r"
 	"	 WHERE r.endpoint_hash OPERATOR(pg_catalog.=) w.endpoint_hash"
 	"	   AND r.id OPERATOR(pg_catalog.>) w.after AND r.id OPERATOR(pg_catalog.<=) w.until"
 	"	   AND r.origin OPERATOR(pg_catalog.=) $5"
@@ -261,6 +268,7 @@ take_row(OsmtalkScheduler *scheduler, Window *w, HeapTuple tuple, TimestampTz no
 	else
 	{
 		d = make_delivery(tuple, id, w->endpoint->hash);
+		d->touched = DatumGetBool(osmtalk_column(tuple, 10, &isnull));
 		dlist_push_tail(&claimed, &d->node);
 		w->tickets = t->next_ready;
 		d->ticket = t;
@@ -268,6 +276,46 @@ take_row(OsmtalkScheduler *scheduler, Window *w, HeapTuple tuple, TimestampTz no
 	}
 	if (!ok)
 		ereport(ERROR, errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory"));
+}
+
+/*
+ * Rows that somebody has locked, or had, and may be about to remove: those
+ * that cannot be locked now wait a little.
+ */
+static void
+leave_locked(OsmtalkScheduler *scheduler, TimestampTz now)
+{
+	OsmtalkDelivery **touched = NULL;
+	bool *unlocked;
+	int n = 0;
+	dlist_iter iter;
+
+	dlist_foreach(iter, &claimed)
+	{
+		OsmtalkDelivery *d = dlist_container(OsmtalkDelivery, node, iter.cur);
+
+		if (!d->touched)
+			continue;
+		if (touched == NULL)
+			touched = palloc(npicked * sizeof(*touched));
+		touched[n++] = d;
+	}
+	if (n == 0)
+		return;
+	unlocked = palloc0(n * sizeof(bool));
+	osmtalk_lock_rows(touched, n, unlocked);
+	for (int i = 0; i < n; i++)
+	{
+		OsmtalkDelivery *d = touched[i];
+
+		if (unlocked[i])
+			continue;
+		if (!osmtalk_scheduler_found_later(scheduler, d->ticket->endpoint, d->outbox_id, now + LOCKED_PAUSE_US))
+			ereport(ERROR, errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory"));
+		d->ticket->delivery = NULL;
+		dlist_delete(&d->node);
+		osmtalk_delivery_free(d);
+	}
 }
 
 /* Tickets for which there was no event are ended. */
@@ -362,6 +410,7 @@ osmtalk_claim(OsmtalkScheduler *scheduler, bool all_found)
 			osmtalk_scheduler_passed(scheduler, windows[i].endpoint, windows[i].last,
 									 windows[i].nrows < windows[i].ntickets ? OSMTALK_REST_NONE : all_found ? OSMTALK_REST_AS_FOUND
 																											: OSMTALK_REST_UNKNOWN);
+	leave_locked(scheduler, now);
 	end_unused_tickets(scheduler);
 
 	if (!dlist_is_empty(&claimed))

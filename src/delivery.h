@@ -36,6 +36,7 @@ typedef struct OsmtalkDelivery
 	OsmtalkTicket *ticket;
 	struct OsmtalkBatch *batch; /* with which it was claimed */
 	bool settled;				/* in the current transaction */
+	bool touched;				/* somebody has locked its outbox row, or had */
 
 	/* to be sent; strings are the delivery's own */
 	int64 endpoint_hash; /* with the id the key of its outbox row */

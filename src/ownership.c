@@ -25,9 +25,14 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-/* the advisory lock's key: "osmt", and a slice of the outbox */
+/*
+ * The advisory locks' key: "osmt", and a slice of the outbox, or all of it.
+ * One of several workers shares the lock on all and has those on its slices;
+ * a worker that is alone has the lock on all to itself and needs no other.
+ */
 #define LOCK_CLASS 0x6f736d74
 #define SLICES 64
+#define ALL_SLICES SLICES
 
 /* what is in claims and not settled */
 static OsmtalkStatement find_claims = {
@@ -113,12 +118,13 @@ static OsmtalkStatement remove_own_claims = {
 
 typedef struct Slice
 {
-	bool locked; /* by this process */
+	bool locked; /* by this process, by itself or with all */
 	bool owned;	 /* and delivered by it */
 	int claimed; /* events of it that are claimed and not settled */
 } Slice;
 
 static Slice slices[SLICES];
+static LOCKMODE lock_on_all = NoLock;
 static int worker_number = 0;
 static uint64 workers_crashed = 0; /* bits, those that died of their own before */
 static Oid extension_oid = InvalidOid;
@@ -240,14 +246,86 @@ osmtalk_release_slice(int64 endpoint_hash)
 	slice_of(endpoint_hash)->claimed--;
 }
 
-static LOCKTAG
-slice_tag(int slice)
+/* Session locks: they die with this process, and not before. */
+static bool
+lock(int slice, LOCKMODE mode)
 {
 	LOCKTAG tag;
 
 	/* the last number keeps it out of reach of SQL's advisory lock functions, which use 1 and 2 */
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, LOCK_CLASS, slice, 3);
-	return tag;
+	return LockAcquire(&tag, mode, true, true) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+static void
+unlock(int slice, LOCKMODE mode)
+{
+	LOCKTAG tag;
+
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, LOCK_CLASS, slice, 3);
+	(void) LockRelease(&tag, mode, true);
+}
+
+/* For the only worker: one lock instead of those on slices.  True if all is settled. */
+static bool
+lock_all(void)
+{
+	if (lock_on_all == ExclusiveLock)
+		return true;
+	if (!lock(ALL_SLICES, ExclusiveLock))
+	{
+		/* others are on their way out; what they have left can be taken */
+		for (int i = 0; lock_on_all != NoLock && i < SLICES; i++)
+			if (!slices[i].locked)
+				slices[i].locked = lock(i, ExclusiveLock);
+		return false;
+	}
+	for (int i = 0; i < SLICES; i++)
+	{
+		if (slices[i].locked)
+			unlock(i, ExclusiveLock);
+		slices[i].locked = true;
+	}
+	if (lock_on_all != NoLock)
+		unlock(ALL_SLICES, lock_on_all);
+	lock_on_all = ExclusiveLock;
+	return true;
+}
+
+/* For one of several workers.  True if all is settled. */
+static bool
+lock_share(int workers)
+{
+	bool settled = true;
+
+	if (lock_on_all == ExclusiveLock)
+	{
+		/* nobody else can have any of them */
+		for (int i = 0; i < SLICES; i++)
+			(void) lock(i, ExclusiveLock);
+		(void) lock(ALL_SLICES, ShareLock);
+		unlock(ALL_SLICES, ExclusiveLock);
+		lock_on_all = ShareLock;
+	}
+	if (lock_on_all == NoLock && lock(ALL_SLICES, ShareLock))
+		lock_on_all = ShareLock;
+	if (lock_on_all == NoLock)
+		return false;
+
+	for (int i = 0; i < SLICES; i++)
+	{
+		bool mine = i % workers == worker_number;
+
+		if (mine && !slices[i].locked)
+			slices[i].locked = lock(i, ExclusiveLock);
+		else if (!mine && slices[i].locked && slices[i].claimed == 0)
+		{
+			unlock(i, ExclusiveLock);
+			slices[i].locked = false;
+		}
+		settled = settled && slices[i].locked == mine;
+	}
+	return settled;
 }
 
 /* Attempts that are given up, an array for each column. */
@@ -341,30 +419,15 @@ osmtalk_take_share(int workers, bool *settled)
 	bool lost = false;
 	bool won = false;
 
-	*settled = true;
 	for (int i = 0; i < SLICES; i++)
-	{
-		LOCKTAG tag = slice_tag(i);
-		Slice *slice = &slices[i];
-
-		if (i % workers == worker_number)
+		if (i % workers != worker_number)
 		{
-			/* a session lock: it dies with this process, and not before */
-			if (!slice->locked)
-				slice->locked = LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
-			if (!slice->locked)
-				*settled = false;
-			else if (!slice->owned)
-				won = true;
-			continue;
+			lost = lost || slices[i].owned;
+			slices[i].owned = false;
 		}
-		lost = lost || slice->owned;
-		slice->owned = false;
-		if (slice->locked && slice->claimed == 0)
-			slice->locked = !LockRelease(&tag, ExclusiveLock, true);
-		if (slice->locked)
-			*settled = false;
-	}
+	*settled = workers == 1 && worker_number == 0 ? lock_all() : lock_share(workers);
+	for (int i = 0; i < SLICES; i++)
+		won = won || (slices[i].locked && !slices[i].owned && i % workers == worker_number);
 	if (!won)
 		return lost;
 

@@ -4,8 +4,8 @@
  *		leaves.
  *
  * Endpoints are divided into slices by their hash.  A session advisory lock
- * makes a process the owner of a slice; it dies with the process, so nothing
- * is ever stuck.  Functions throw.
+ * makes a process the owner of a slice, or of all; it dies with the process,
+ * so nothing is ever stuck.  Functions throw.
  */
 #ifndef OSMTALK_OWNERSHIP_H
 #define OSMTALK_OWNERSHIP_H

@@ -221,6 +221,15 @@ mark(OsmtalkStatement *statement, Datum keys[2], bool *marks, bool value)
 	SPI_freetuptable(SPI_tuptable);
 }
 
+void
+osmtalk_lock_rows(OsmtalkDelivery **deliveries, int n, bool *locked)
+{
+	Datum keys[2];
+
+	make_keys(deliveries, n, keys);
+	mark(&lock_rows, keys, locked, true);
+}
+
 /* Moves those whose outbox row another session has locked to the end; returns how many are before them. */
 static int
 put_locked_last(OsmtalkDelivery **deliveries, int n)

@@ -24,6 +24,9 @@ typedef enum OsmtalkCare
  */
 extern void osmtalk_settle(dlist_head *results, OsmtalkCare care);
 
+/* Locks the outbox rows of these deliveries, but for those that another session has locked. */
+extern void osmtalk_lock_rows(OsmtalkDelivery **deliveries, int n, bool *locked);
+
 /* Removes these rows of claims. */
 extern void osmtalk_settle_claims(Datum ids);
 

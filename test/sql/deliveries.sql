@@ -30,12 +30,31 @@ SELECT event_id = (SELECT id FROM osmtalk.events WHERE call_id = 'call_dlv') AS 
 -- with one: due at once, of this database
 UPDATE osmtalk.org_settings SET default_webhook_url = 'https://org.example/hook' WHERE org_id = 'deliveries';
 INSERT INTO osmtalk.calls (id, lead_id, ended_at) VALUES ('call_dlv2', 'ld_dlv', '2026-05-06 11:00:00Z');
-SELECT e.skipped_reason, o.attempts, o.due_at <= now() AS due, o.origin = osmtalk.current_origin() AS of_this_database, o.claimed_at
+SELECT e.skipped_reason, o.attempts, o.due_at <= now() AS due, o.origin = osmtalk.current_origin() AS of_this_database, o.endpoint_hash = osmtalk.endpoint_hash('https://org.example/') AS its_queue
   FROM osmtalk.events e LEFT JOIN osmtalk.outbox o ON o.event_id = e.id WHERE e.call_id = 'call_dlv2';
 SELECT url, state, attempts, http_status, error, last_attempt_at, delivered_at FROM osmtalk.deliveries WHERE call_id = 'call_dlv2';
 -- the URL that counts is that of now, until an attempt was made
 UPDATE osmtalk.campaigns SET webhook_url = 'https://campaign.example/hook' WHERE id = 'cmp_dlv';
 SELECT url, state FROM osmtalk.deliveries WHERE call_id = 'call_dlv2';
+ROLLBACK;
+
+-- ---------------------------------------------------------------------------
+-- Queues
+-- ---------------------------------------------------------------------------
+-- by scheme, host and port
+SELECT a, b, osmtalk.endpoint_hash(a) = osmtalk.endpoint_hash(b) AS same
+  FROM (VALUES ('https://a.example/x', 'HTTPS://A.Example:443/y?z#q'), ('http://a.example', 'http://a.example:0080/'), ('http://a.example?x', 'http://a.example#y'),
+			   ('https://a.example/', 'http://a.example/'), ('https://a.example/', 'https://a.example:444/'), ('https://a.example/', 'https://b.example/'),
+			   ('https://[::1]/', 'https://[::1]:443/'), ('https://[::1]/', 'https://[::2]/'), ('http://a.example/:81', 'http://a.example/')) v (a, b);
+SELECT osmtalk.endpoint_hash('ftp://a.example/') AS other_scheme, osmtalk.endpoint_hash('') AS nothing, osmtalk.endpoint_hash(NULL) AS no_url,
+	   osmtalk.endpoint_hash('http://' || repeat('a', 100000)) IS NOT NULL AS long;
+BEGIN;
+-- a row that is enqueued by hand finds its own: in the statement that writes the event, too
+INSERT INTO osmtalk.campaigns (id, org_id, name, webhook_url) VALUES ('cmp_queue', 'deliveries', 'c', 'http://c.example:8080/hook');
+WITH e AS (INSERT INTO osmtalk.events (id, type, org_id, campaign_id, body) VALUES ('evt_queue', 'campaign.lead_completed', 'deliveries', 'cmp_queue', '{}') RETURNING id)
+INSERT INTO osmtalk.outbox (event_id) SELECT id FROM e;
+INSERT INTO osmtalk.outbox (event_id) VALUES ('evt_of_nowhere');
+SELECT event_id, endpoint_hash = osmtalk.endpoint_hash('http://c.example:8080') AS its_queue, endpoint_hash = 0 AS none FROM osmtalk.outbox ORDER BY 1;
 ROLLBACK;
 
 -- ---------------------------------------------------------------------------
@@ -47,12 +66,17 @@ UPDATE osmtalk.org_settings SET default_webhook_url = 'https://now.example/' WHE
 INSERT INTO osmtalk.events (id, type, org_id, body, skipped_reason)
 SELECT e, 'webhook.test', 'deliveries', '{}', CASE WHEN e LIKE '%skipped%' THEN 'no webhook URL' END
   FROM unnest('{pending,pending again,in flight,in flight again,delivered,delivered at last,failed,refused,failed after success,lost,skipped,skipped then delivered,skipped then pending}'::text[]) e;
-INSERT INTO osmtalk.outbox (event_id, origin, due_at, attempts, claimed_at) VALUES
-	('pending', '0/0', now(), 0, NULL),
-	('pending again', '0/0', now() + interval '1 hour', 2, NULL),
-	('in flight', '0/0', now(), 0, now()),
-	('in flight again', '0/0', now(), 1, now()),
-	('skipped then pending', '0/0', now(), 0, NULL);
+INSERT INTO osmtalk.outbox (event_id, origin, due_at, attempts) VALUES
+	('pending', '0/0', now(), 0),
+	('pending again', '0/0', now() + interval '1 hour', 2),
+	('in flight', '0/0', now(), 0),
+	('in flight again', '0/0', now(), 1),
+	('skipped then pending', '0/0', now(), 0);
+-- of a batch some may be settled already: gone, or to be tried again
+INSERT INTO osmtalk.claims (worker, endpoint_hashes, outbox_ids, attempts)
+SELECT 0, array_agg(o.endpoint_hash), array_agg(o.id), array_agg(CASE WHEN o.event_id LIKE 'in flight%' THEN o.attempts + 1 ELSE o.attempts END)
+  FROM osmtalk.outbox o WHERE o.event_id IN ('in flight', 'in flight again', 'pending again');
+SELECT event_id, attempt FROM osmtalk.in_flight ORDER BY 1;
 INSERT INTO osmtalk.delivery_attempts (event_id, attempt, url, started_at, duration_ms, http_status, error, response_body) VALUES
 	('pending again', 1, 'https://then.example/', '2026-05-06 11:00:00Z', 100, 500, 'HTTP 500', 'oops'),
 	('pending again', 2, 'https://then.example/', '2026-05-06 12:00:00Z', 100, 503, 'HTTP 503', 'oops'),
@@ -74,9 +98,9 @@ SELECT count(*) - count(DISTINCT event_id) AS rows_too_many FROM osmtalk.deliver
 -- redeliver()
 -- ---------------------------------------------------------------------------
 -- Each into the outbox of this database, once; attempt numbers go on.
-UPDATE osmtalk.outbox SET claimed_at = NULL WHERE event_id = 'in flight';
+DELETE FROM osmtalk.claims;
 SELECT osmtalk.redeliver(id), osmtalk.redeliver(event_id => id) FROM osmtalk.events WHERE org_id = 'deliveries' \g /dev/null
-SELECT o.event_id, o.attempts, o.origin = osmtalk.current_origin() AS new, o.due_at <= now() AS due, o.claimed_at IS NOT NULL AS claimed
+SELECT o.event_id, o.attempts, o.origin = osmtalk.current_origin() AS new, o.due_at <= now() AS due
   FROM osmtalk.outbox o JOIN osmtalk.events e ON e.id = o.event_id WHERE e.org_id = 'deliveries' ORDER BY o.event_id COLLATE "C";
 SELECT DISTINCT state, count(*) FROM osmtalk.deliveries WHERE org_id = 'deliveries' GROUP BY state ORDER BY state;
 SELECT body, skipped_reason, count(*) FROM osmtalk.events WHERE org_id = 'deliveries' GROUP BY 1, 2 ORDER BY 2 NULLS FIRST;
@@ -124,11 +148,11 @@ SELECT osmtalk.send_test_event('deliveries', '');
 BEGIN;
 SELECT osmtalk.adopt(discard => true) \g /dev/null
 INSERT INTO osmtalk.events (id, type, org_id, body) SELECT 'evt_dlv' || i, 'webhook.test', 'deliveries', '{}' FROM generate_series(1, 4) i;
-INSERT INTO osmtalk.outbox (event_id, origin, attempts, claimed_at, worker_deaths, xid) VALUES
-	('evt_dlv1', '0/0', 0, NULL, 0, '3'),
-	('evt_dlv2', '7385961234567890123/5', 3, now(), 2, '3'),
-	('evt_dlv3', osmtalk.current_origin(), 0, now() - interval '1 s', 1, pg_current_xact_id()),
-	('evt_dlv4', '', 1, NULL, 0, '3');
+INSERT INTO osmtalk.outbox (event_id, origin, attempts, worker_deaths, xid) VALUES
+	('evt_dlv1', '0/0', 0, 0, '3'),
+	('evt_dlv2', '7385961234567890123/5', 3, 2, '3'),
+	('evt_dlv3', osmtalk.current_origin(), 0, 1, pg_current_xact_id()),
+	('evt_dlv4', '', 1, 0, '3');
 INSERT INTO osmtalk.delivery_attempts (event_id, attempt, started_at, error) VALUES ('evt_dlv4', 7, now(), 'x');
 INSERT INTO osmtalk.calls (id, org_id, placed_at, status, origin, awaiting_since) VALUES
 	('call_dlv_open', 'deliveries', now(), 'queued', '0/0', NULL),
@@ -140,7 +164,7 @@ SELECT events_not_adopted, calls_not_adopted FROM osmtalk.worker_status;
 SELECT event_id, state FROM osmtalk.deliveries WHERE org_id = 'deliveries' ORDER BY 1;
 SAVEPOINT copy;
 SELECT osmtalk.adopt();
-SELECT event_id, origin = osmtalk.current_origin() AS mine, xid = pg_current_xact_id() AS found_at_once, attempts, claimed_at IS NOT NULL AS claimed, worker_deaths
+SELECT event_id, origin = osmtalk.current_origin() AS mine, xid = pg_current_xact_id() AS found_at_once, attempts, worker_deaths
   FROM osmtalk.outbox WHERE event_id LIKE 'evt_dlv_' ORDER BY 1;
 SELECT id, status, origin = osmtalk.current_origin() AS mine FROM osmtalk.calls WHERE id LIKE 'call_dlv_%' ORDER BY 1;
 SELECT events_not_adopted, calls_not_adopted, detail FROM osmtalk.worker_status;
@@ -171,13 +195,14 @@ INSERT INTO osmtalk.outbox (event_id, origin, due_at) VALUES ('evt_dlv_foreign',
 SELECT osmtalk.wait_until_drained('0') AS foreign_or_later;
 INSERT INTO osmtalk.outbox (event_id) VALUES ('evt_dlv_due');
 SELECT osmtalk.wait_until_drained('20 ms') AS one_due, clock_timestamp() - now() < interval '20 s' AS soon;
-UPDATE osmtalk.outbox SET due_at = now() + interval '1 day', claimed_at = now() WHERE event_id = 'evt_dlv_due';
+UPDATE osmtalk.outbox SET due_at = now() + interval '1 day' WHERE event_id = 'evt_dlv_due';
+INSERT INTO osmtalk.claims (worker, endpoint_hashes, outbox_ids, attempts) SELECT 0, ARRAY[endpoint_hash], ARRAY[id], '{1}' FROM osmtalk.outbox WHERE event_id = 'evt_dlv_due';
 SELECT osmtalk.wait_until_drained(timeout => '-1 s') AS one_in_flight;
 DELETE FROM osmtalk.outbox WHERE event_id = 'evt_dlv_due';
 SELECT osmtalk.wait_until_drained() AS none;
 ROLLBACK;
 
 -- ---------------------------------------------------------------------------
--- One row for the worker
+-- One row for each worker, or one that says why there is none
 -- ---------------------------------------------------------------------------
 SELECT count(*) AS rows, count(state) AS states, bool_and(pid IS NOT NULL OR state <> 'running') AS consistent FROM osmtalk.worker_status;

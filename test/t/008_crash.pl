@@ -158,7 +158,7 @@ ok(request_of($other, sql("SELECT osmtalk.send_test_event('other')"), 5)->{seq},
 
 # an innocent one in flight with it
 my $innocent = sql("SELECT osmtalk.send_test_event('acme')");
-ok(wait_for(sub { sql("SELECT count(*) FROM osmtalk.outbox WHERE claimed_at IS NOT NULL") eq '2' }, 'both'), 'two in flight');
+ok(wait_for(sub { sql("SELECT count(*) FROM osmtalk.in_flight") eq '2' }, 'both'), 'two in flight');
 for (1 .. 5)
 {
 	# after two deaths each is alone, and one of them three times more; it is
