@@ -52,6 +52,8 @@ osmtalk_pin_settings(void)
 		 */
 		{"jit", "off"},
 		{"enable_seqscan", "off"},
+		{"enable_bitmapscan", "off"},
+		{"enable_sort", "off"},
 		{"enable_hashjoin", "off"},
 		{"enable_mergejoin", "off"},
 		{"plan_cache_mode", "force_generic_plan"},
