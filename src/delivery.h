@@ -28,6 +28,7 @@ typedef struct OsmtalkDelivery
 	/* to be sent; strings are the delivery's own */
 	int64 outbox_id;
 	int32 attempt;
+	int16 slot; /* the event's, when it was claimed */
 	char *event_id;
 	char *url;	  /* NULL: there is none any more */
 	char *secret; /* NULL: unsigned */

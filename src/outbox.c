@@ -34,7 +34,8 @@
 #define PENDING_ROW                                                                          \
 	"SELECT o.id, o.due_at, o.worker_deaths, t.url"                                          \
 	"  FROM osmtalk.outbox o"                                                                \
-	"  LEFT JOIN osmtalk.events e ON e.id OPERATOR(pg_catalog.=) o.event_id"                 \
+	"  LEFT JOIN osmtalk.events e"                                                           \
+	"    ON e.slot OPERATOR(pg_catalog.=) o.slot AND e.id OPERATOR(pg_catalog.=) o.event_id" \
 	"  LEFT JOIN LATERAL osmtalk.delivery_target(e.type, e.org_id, e.campaign_id) t ON true" \
 	" WHERE o.origin OPERATOR(pg_catalog.=) $1 AND o.claimed_at IS NULL"
 
@@ -74,13 +75,35 @@ static OsmtalkStatement claim = {
 	"	UPDATE osmtalk.outbox o"
 	"	   SET attempts = o.attempts OPERATOR(pg_catalog.+) 1, claimed_at = pg_catalog.clock_timestamp()"
 	"	  FROM due WHERE o.id OPERATOR(pg_catalog.=) due.id"
-	"	RETURNING o.id, o.event_id, o.attempts)"
-	" SELECT c.id, c.event_id, c.attempts, t.url, t.secret, e.body"
+	"	RETURNING o.id, o.event_id, o.attempts, o.slot)"
+	" SELECT c.id, c.event_id, c.attempts, t.url, t.secret, e.body, c.slot"
 	"   FROM claimed c"
-	"   LEFT JOIN osmtalk.events e ON e.id OPERATOR(pg_catalog.=) c.event_id"
+	"   LEFT JOIN osmtalk.events e ON e.slot OPERATOR(pg_catalog.=) c.slot AND e.id OPERATOR(pg_catalog.=) c.event_id"
 	"   LEFT JOIN LATERAL osmtalk.delivery_target(e.type, e.org_id, e.campaign_id) t ON true",
 	2,
 	{INT8ARRAYOID, TEXTOID}};
+
+/*
+ * Of those claimed: where the event really is, if it is not in the slot that
+ * the row names, because it was moved at that moment, or the row made by hand.
+ */
+static OsmtalkStatement correct_slots = {
+	"osmtalk: look for events in other slots",
+	"UPDATE osmtalk.outbox o SET slot = e.slot FROM osmtalk.events e"
+	" WHERE o.id OPERATOR(pg_catalog.=) ANY ($1) AND e.id OPERATOR(pg_catalog.=) o.event_id"
+	"   AND e.slot OPERATOR(pg_catalog.<>) o.slot",
+	1,
+	{INT8ARRAYOID}};
+
+static OsmtalkStatement claimed_again = {
+	"osmtalk: look for events in other slots",
+	"SELECT o.id, o.event_id, o.attempts, t.url, t.secret, e.body, o.slot"
+	"  FROM osmtalk.outbox o"
+	"  LEFT JOIN osmtalk.events e ON e.slot OPERATOR(pg_catalog.=) o.slot AND e.id OPERATOR(pg_catalog.=) o.event_id"
+	"  LEFT JOIN LATERAL osmtalk.delivery_target(e.type, e.org_id, e.campaign_id) t ON true"
+	" WHERE o.id OPERATOR(pg_catalog.=) ANY ($1)",
+	1,
+	{INT8ARRAYOID}};
 
 /* of those that could not be claimed: which are still there */
 static OsmtalkStatement still_there = {
@@ -222,6 +245,7 @@ make_delivery(HeapTuple tuple, OsmtalkTicket *ticket)
 	d->url = osmtalk_text_column(tuple, 4, delivery_context, NULL);
 	d->secret = osmtalk_text_column(tuple, 5, delivery_context, NULL);
 	d->body = osmtalk_text_column(tuple, 6, delivery_context, &d->body_len);
+	d->slot = DatumGetInt16(osmtalk_column(tuple, 7, &isnull));
 	return d;
 }
 
@@ -282,12 +306,48 @@ put_back_unclaimed(OsmtalkTurn *turn, OsmtalkScheduler *scheduler)
 		}
 }
 
+/*
+ * Makes deliveries of the rows that a statement has returned; without an event
+ * in its slot, notes the row in missing, if given, instead.
+ */
+static int
+take_claimed(OsmtalkTurn *turn, OsmtalkScheduler *scheduler, int64 *missing)
+{
+	int nmissing = 0;
+
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		HeapTuple tuple = SPI_tuptable->vals[i];
+		bool isnull;
+		int64 id = DatumGetInt64(osmtalk_column(tuple, 1, &isnull));
+		OsmtalkTicket *ticket;
+		OsmtalkDelivery *d;
+
+		(void) osmtalk_column(tuple, 6, &isnull);
+		if (isnull && missing != NULL)
+		{
+			missing[nmissing++] = id;
+			continue;
+		}
+		ticket = find_ticket(turn, id);
+		d = make_delivery(tuple, ticket);
+		ticket->claimed = true;
+		/* the URL may have changed since the row was found */
+		if (d->url != NULL)
+			osmtalk_scheduler_move(scheduler, ticket, endpoint_of(scheduler, d->url));
+		dlist_push_tail(&turn->claimed, &d->node);
+	}
+	return nmissing;
+}
+
 static void
 claim_picked(OsmtalkTurn *turn, OsmtalkScheduler *scheduler)
 {
 	int capacity = 64;
 	OsmtalkTicket *ticket;
 	int64 *ids;
+	int64 *missing;
+	int nmissing;
 	Datum values[2];
 
 	turn->tickets = MemoryContextAlloc(delivery_context, capacity * sizeof(*turn->tickets));
@@ -308,19 +368,14 @@ claim_picked(OsmtalkTurn *turn, OsmtalkScheduler *scheduler)
 	values[0] = PointerGetDatum(osmtalk_int8_array(ids, turn->ntickets));
 	values[1] = osmtalk_origin();
 	osmtalk_execute(&claim, values);
-	for (uint64 i = 0; i < SPI_processed; i++)
+	missing = palloc(turn->ntickets * sizeof(int64));
+	nmissing = take_claimed(turn, scheduler, missing);
+	if (nmissing > 0)
 	{
-		HeapTuple tuple = SPI_tuptable->vals[i];
-		bool isnull;
-		OsmtalkDelivery *d;
-
-		ticket = find_ticket(turn, DatumGetInt64(osmtalk_column(tuple, 1, &isnull)));
-		d = make_delivery(tuple, ticket);
-		ticket->claimed = true;
-		/* the URL may have changed since the row was found */
-		if (d->url != NULL)
-			osmtalk_scheduler_move(scheduler, ticket, endpoint_of(scheduler, d->url));
-		dlist_push_tail(&turn->claimed, &d->node);
+		values[0] = PointerGetDatum(osmtalk_int8_array(missing, nmissing));
+		osmtalk_execute(&correct_slots, values);
+		osmtalk_execute(&claimed_again, values);
+		(void) take_claimed(turn, scheduler, NULL);
 	}
 	put_back_unclaimed(turn, scheduler);
 }
