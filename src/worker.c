@@ -33,6 +33,7 @@
 #include "http.h"
 #include "outbox.h"
 #include "ownership.h"
+#include "retention.h"
 #include "settings.h"
 #include "slot.h"
 #include "statements.h"
@@ -90,6 +91,7 @@ static void recover_from_error(OsmtalkTurn *turn);
 static long report_failure(const char *what);
 static void quit(OsmtalkPresence presence);
 static void expire_calls(void);
+static void apply_retention(void);
 static bool release_rest(void);
 static void send_all(dlist_head *claimed);
 static void collect_results(void);
@@ -225,6 +227,7 @@ loop(void)
 		turn_after = Min(turn_after, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LONGEST_PAUSE_MS));
 		if (GetCurrentTimestamp() >= turn_after)
 			progress = take_turn();
+		apply_retention();
 		publish_figures();
 		MemoryContextReset(turn_context);
 
@@ -415,6 +418,28 @@ expire_calls(void)
 	next_overdue_check = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), pause);
 }
 
+/* ---- events that are old ---- */
+
+static void
+apply_retention(void)
+{
+	PG_TRY();
+	{
+		osmtalk_retention_step(GetCurrentTimestamp());
+	}
+	PG_CATCH();
+	{
+		ErrorData *error = take_error();
+
+		if (osmtalk_retention_failed(GetCurrentTimestamp()))
+			ereport(LOG,
+					errcode(error->sqlerrcode),
+					errmsg("osmtalk: old events could not be removed: %s", error->message));
+		FreeErrorData(error);
+	}
+	PG_END_TRY();
+}
+
 /* Claims of the worker before this one that were locked when it started; mostly none. */
 static bool
 release_rest(void)
@@ -529,7 +554,7 @@ wait_for_something(void)
 		timeout = until(now, turn_after);
 	else
 	{
-		timeout = until(now, Min(next_poll, next_overdue_check));
+		timeout = until(now, Min(Min(next_poll, next_overdue_check), osmtalk_retention_next(now)));
 		if (osmtalk_enabled && osmtalk_scheduler_next_due(scheduler, &due_at))
 			timeout = Min(timeout, until(now, due_at));
 		/*
