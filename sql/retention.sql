@@ -84,11 +84,15 @@ AS $$
 DECLARE
 	found boolean;
 BEGIN
+	-- by index from the new rows to the events; the other way round would read them all
 	EXECUTE format($look$
-		SELECT EXISTS (SELECT FROM osmtalk.outbox o JOIN osmtalk.events_%1$s e ON e.id = o.event_id
-						WHERE o.xid >= pg_snapshot_xmax($1))
-			OR EXISTS (SELECT FROM osmtalk.outbox o JOIN osmtalk.events_%1$s e ON e.id = o.event_id
-						WHERE o.xid = ANY (ARRAY(SELECT pg_snapshot_xip($1))))
+		SELECT EXISTS (
+			SELECT FROM (
+				SELECT o.event_id FROM osmtalk.outbox o WHERE o.xid >= pg_snapshot_xmax($1)
+				UNION ALL
+				SELECT o.event_id FROM osmtalk.outbox o WHERE o.xid = ANY (ARRAY(SELECT pg_snapshot_xip($1)))
+				OFFSET 0) o,
+			LATERAL (SELECT FROM osmtalk.events_%1$s e WHERE e.id = o.event_id OFFSET 0) e)
 		$look$, name) INTO found USING seen;
 	RETURN found;
 END
@@ -259,6 +263,11 @@ CREATE FUNCTION osmtalk.apply_retention() RETURNS bigint
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET lock_timeout = '40ms'
+-- each statement takes a few rows by index; the tables may never have been analyzed
+SET enable_seqscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
 AS $$
 DECLARE
 	-- the worker sends nothing meanwhile
