@@ -91,7 +91,7 @@ DECLARE
 	url text;
 BEGIN
 	-- so that retention does not take it away meanwhile
-	LOCK TABLE ONLY osmtalk.events_kept IN ROW SHARE MODE;
+	PERFORM FROM osmtalk.slots s WHERE s.slot = -1 FOR KEY SHARE;
 	SELECT * INTO event FROM osmtalk.events e WHERE e.id = redeliver.event_id;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'there is no event "%"', event_id USING ERRCODE = 'no_data_found';
@@ -99,6 +99,9 @@ BEGIN
 	SELECT t.url INTO url FROM osmtalk.delivery_target(event.type, event.org_id, event.campaign_id) t;
 	IF event.skipped_reason IS NOT NULL AND url IS NULL THEN
 		RETURN;
+	END IF;
+	IF osmtalk.slot_is_over(event.slot) AND osmtalk.keep_events(event.slot, ARRAY[event.id]) > 0 THEN
+		event.slot := -1;
 	END IF;
 	INSERT INTO osmtalk.outbox (event_id, slot, attempts)
 	SELECT event.id, event.slot, coalesce(max(a.attempt), 0)

@@ -224,21 +224,14 @@ DECLARE
 	past text[];
 	done bigint := 0;
 BEGIN
-	SELECT * INTO state FROM osmtalk.slots s WHERE s.slot = -1 FOR UPDATE SKIP LOCKED;
-	IF NOT FOUND OR (state.next_block IS NULL AND (blocks = 0 OR state.filled_since > now() - osmtalk.retention() / 30)) THEN
+	SELECT * INTO state FROM osmtalk.slots s WHERE s.slot = -1;
+	IF state.next_block IS NULL AND (blocks = 0 OR state.filled_since > now() - osmtalk.retention() / 30) THEN
 		RETURN 0;
 	END IF;
 	state.next_block := coalesce(state.next_block, 0);
 	WHILE state.next_block < blocks LOOP
 		SELECT l.past INTO past FROM osmtalk.look_at_slot('kept', state.next_block, state.next_block + pages) l;
 		IF past IS NOT NULL THEN
-			-- not while a redelivery is under way, which we might not see
-			BEGIN
-				LOCK TABLE ONLY osmtalk.events_kept IN EXCLUSIVE MODE NOWAIT;
-			EXCEPTION WHEN lock_not_available THEN
-				EXIT;
-			END;
-			past := ARRAY(SELECT unnest(past) EXCEPT SELECT o.event_id FROM osmtalk.outbox o WHERE o.event_id = ANY (past));
 			DELETE FROM osmtalk.delivery_attempts_kept a WHERE a.event_id = ANY (past);
 			DELETE FROM osmtalk.events_kept e WHERE e.id = ANY (past);
 			done := done + cardinality(past);
@@ -280,6 +273,11 @@ BEGIN
 			USING ERRCODE = 'invalid_transaction_state',
 				  HINT = 'Call it at the isolation level READ COMMITTED.';
 	END IF;
+	-- one at a time, and none while a redelivery is under way, whose outbox row cannot be seen yet
+	PERFORM FROM osmtalk.slots s WHERE s.slot = -1 FOR UPDATE SKIP LOCKED;
+	IF NOT FOUND THEN
+		RETURN 0;
+	END IF;
 	FOR number IN
 		SELECT s.slot FROM osmtalk.slots s
 		 WHERE osmtalk.slot_is_over(s.slot)
@@ -288,7 +286,7 @@ BEGIN
 		   AND (s.newest IS NULL OR s.newest <= now() - osmtalk.retention())
 		   AND (pg_relation_size(format('osmtalk.events_%s', to_char(s.slot, 'FM00'))) > 0
 				OR pg_relation_size(format('osmtalk.delivery_attempts_%s', to_char(s.slot, 'FM00'))) > 0)
-		 ORDER BY s.slot FOR UPDATE SKIP LOCKED
+		 ORDER BY s.slot
 	LOOP
 		done := done + osmtalk.empty_slot(number, deadline);
 		IF clock_timestamp() >= deadline THEN
