@@ -5,7 +5,7 @@
 \set ON_ERROR_STOP on
 BEGIN;
 SET LOCAL search_path = public;
-SELECT plan(59);
+SELECT plan(60);
 
 -- ---------------------------------------------------------------------------
 -- Tables
@@ -123,6 +123,11 @@ SELECT col_is_pk('osmtalk', 'events', '{id,slot}'::name[], 'events: primary key'
 SELECT col_is_pk('osmtalk', 'dnc_entries', '{org_id,phone_number}'::name[], 'dnc_entries: primary key');
 SELECT col_is_unique('osmtalk', 'outbox', 'event_id', 'an event is in the outbox once');
 SELECT col_is_pk('osmtalk', 'delivery_attempts', '{event_id,attempt,slot}'::name[], 'delivery_attempts: primary key');
+SELECT results_eq($$
+	SELECT c.relname::text COLLATE "default" FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+	 WHERE i.inhparent IN ('osmtalk.events'::regclass, 'osmtalk.delivery_attempts'::regclass) ORDER BY 1 $$,
+	$$ SELECT t || '_' || s FROM unnest('{events,delivery_attempts}'::text[]) t, (SELECT to_char(n, 'FM00') FROM generate_series(0, 15) n UNION ALL SELECT 'kept') s (s) ORDER BY 1 $$,
+	'a partition for every slot that current_slot() gives, and one for what is kept longer');
 SELECT fk_ok('osmtalk', t, c, 'osmtalk', o, k, t || '.' || c) FROM (VALUES
 	('agents'::name, 'org_id'::name, 'org_settings'::name, 'org_id'::name), ('campaigns', 'org_id', 'org_settings', 'org_id'), ('campaigns', 'agent_id', 'agents', 'id'),
 	('leads', 'campaign_id', 'campaigns', 'id'), ('calls', 'org_id', 'org_settings', 'org_id'), ('calls', 'agent_id', 'agents', 'id'),
