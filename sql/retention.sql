@@ -264,7 +264,7 @@ SET jit = off
 AS $$
 DECLARE
 	-- the worker sends nothing meanwhile
-	deadline constant timestamptz := clock_timestamp() + interval '10 ms';
+	deadline constant timestamptz := clock_timestamp() + interval '3 ms';
 	number smallint;
 	done bigint := 0;
 BEGIN

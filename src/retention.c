@@ -18,8 +18,8 @@
 #include "utils/guc.h"
 #include "utils/timestamp.h"
 
-/* while there is something to remove; a fifth of the worker's time at the most */
-#define STEP_INTERVAL_MS 50
+/* while there is something to remove; a sixth of the worker's time or so */
+#define STEP_INTERVAL_MS 30
 
 /* while there is nothing, or a hundredth of a short retention */
 #define INTERVAL_MS 60000
