@@ -61,7 +61,7 @@ DECLARE
 	moved bigint;
 BEGIN
 	UPDATE osmtalk.outbox o SET slot = -1
-	 WHERE o.id IN (SELECT w.id FROM osmtalk.outbox w WHERE w.event_id = ANY (ids) FOR NO KEY UPDATE SKIP LOCKED);
+	 WHERE o.event_id IN (SELECT w.event_id FROM osmtalk.outbox w WHERE w.event_id = ANY (ids) FOR NO KEY UPDATE SKIP LOCKED);
 	movable := ARRAY(SELECT unnest(ids) EXCEPT
 					 SELECT o.event_id FROM osmtalk.outbox o WHERE o.event_id = ANY (ids) AND o.slot <> -1);
 	-- planned with the number, so that no other partition is opened
@@ -174,7 +174,7 @@ BEGIN
 		IF NOT changed THEN
 			BEGIN
 				EXECUTE format('LOCK TABLE ONLY %s, ONLY %s IN ACCESS EXCLUSIVE MODE', events, attempts);
-				EXECUTE format('SELECT pg_relation_size($1) + pg_relation_size($2) <> $3 OR max(e.id) IS DISTINCT FROM $4 FROM %s e', events)
+				EXECUTE format('SELECT pg_relation_size($1) + pg_relation_size($2) <> $3 OR coalesce(max(e.id) > $4, max(e.id) IS NOT NULL) FROM %s e', events)
 				   INTO changed USING events, attempts, state.seen_size, state.seen_id;
 				changed := changed OR osmtalk.enqueued_since(name, state.seen);
 				IF changed THEN
@@ -263,7 +263,7 @@ SET enable_mergejoin = off
 SET jit = off
 AS $$
 DECLARE
-	-- the worker sends nothing meanwhile
+	-- the worker sends nothing meanwhile, and a look takes some milliseconds
 	deadline constant timestamptz := clock_timestamp() + interval '3 ms';
 	number smallint;
 	done bigint := 0;
@@ -272,6 +272,9 @@ BEGIN
 		RAISE EXCEPTION 'apply_retention() must see what other sessions commit'
 			USING ERRCODE = 'invalid_transaction_state',
 				  HINT = 'Call it at the isolation level READ COMMITTED.';
+	END IF;
+	IF osmtalk.retention() IS NULL THEN
+		RETURN 0;
 	END IF;
 	-- one at a time, and none while a redelivery is under way, whose outbox row cannot be seen yet
 	PERFORM FROM osmtalk.slots s WHERE s.slot = -1 FOR UPDATE SKIP LOCKED;

@@ -71,7 +71,7 @@ my %event = (
 	lost => old_event(%old),
 	failed_long_ago => old_event(slot => $over, created => '100 days', status => 500),
 	delivered_late => old_event(%old, tried => '1 day', status => 204),
-	pending => old_event(%old, due => '1 day'),
+	pending => old_event(slot => $over, created => '100 days', due => '1 day'),
 	of_another_database => old_event(%old, due => '0', origin => "'elsewhere'"),
 	not_over => old_event(slot => $filled, created => '40 days', status => 204),
 	beside_a_young_one => old_event(slot => $other, created => '40 days', status => 204),
@@ -136,7 +136,8 @@ is(whereabouts($elsewhere), "delivered|$filled|1|", 'and the attempt is beside i
 my $removed = old_event(%old, status => 204);
 my $writer = session($node, $db);
 $writer->query_safe("BEGIN; INSERT INTO osmtalk.events (id, type, org_id, body, created_at, slot) VALUES ('evt_late', 'webhook.test', 'acme', '{}', now() - interval '40 days', $over);
-	INSERT INTO osmtalk.outbox (event_id, slot) VALUES ('evt_late', $over)");
+	INSERT INTO osmtalk.outbox (event_id, slot) VALUES ('evt_late', $over);
+	INSERT INTO osmtalk.events (id, type, org_id, body, created_at, slot) VALUES ('evt_0', 'webhook.test', 'acme', '{}', now() - interval '40 days', $over)");
 fill_long_ago();
 apply_retention();
 isnt(whereabouts($removed), '', 'a slot that somebody writes to is left alone');
@@ -144,6 +145,7 @@ $writer->query_safe('COMMIT');
 like(state_of($node, $db, 'evt_late'), qr/^delivered\|1\|204/, 'what commits late is delivered');
 cmp_ok(apply_retention(), '>', 0, 'then retention goes on');
 is(whereabouts($removed) . '/' . whereabouts('evt_late'), '/delivered|-1|1|', 'and keeps what was delivered lately');
+is(whereabouts('evt_0'), 'failed|-1|0|', 'and what nothing but the writer could tell of');
 
 # a report, which reads all slots in a long transaction
 $removed = old_event(%old, status => 204);
@@ -164,6 +166,16 @@ is(whereabouts($removed), '', 'and removes what it may');
 is(whereabouts($late), 'pending|-1|0|-1', 'but not what came meanwhile');
 is(whereabouts($late_failed), 'failed|-1|1|', 'nor what is not in the outbox any more');
 is_empty_slot($over, 'the slot is empty');
+
+# the same with nothing in the outbox that would tell of it
+fill_long_ago();
+$removed = old_event(%old, status => 204);
+$report->query_safe('BEGIN; SELECT count(*) FROM osmtalk.deliveries');
+apply_retention();
+$late_failed = old_event(%old, status => 500);
+$report->query_safe('ROLLBACK');
+apply_retention();
+is(whereabouts($removed) . '/' . whereabouts($late_failed), '/failed|-1|1|', 'what comes meanwhile is seen without the outbox, too');
 
 # a redelivery that has not committed
 $removed = old_event(%old, status => 204);
