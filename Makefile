@@ -13,7 +13,7 @@ EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" osmtalk.cont
 # The install script, in this order.  A part must not have the name of a test
 # in test/sql: pg_regress would find it first.
 SQL_PARTS = $(addprefix sql/,schema.sql rules.sql tables.sql configuration.sql payloads.sql \
-	delivery.sql leads.sql calls.sql dialing.sql views.sql grants.sql)
+	delivery.sql leads.sql calls.sql dialing.sql views.sql retention.sql grants.sql)
 DATA_built = sql/osmtalk--$(EXTVERSION).sql
 DOCS = $(wildcard doc/*.md)
 ifeq ($(DOCS),)
@@ -23,10 +23,10 @@ endif
 # The library that is preloaded, and the one that only the worker loads: it
 # brings libcurl, which has no business in the postmaster or in a session.
 MODULE_big = osmtalk
-OBJS = $(addprefix src/,osmtalk.o settings.o wakeup.o launcher.o makeway.o ids.o render.o signing.o egress.o endpoint.o)
+OBJS = $(addprefix src/,osmtalk.o settings.o wakeup.o launcher.o makeway.o ids.o ring.o render.o signing.o egress.o endpoint.o)
 SHLIB_LINK = -lcrypto
 WORKER = osmtalk_worker$(DLSUFFIX)
-WORKER_OBJS = $(addprefix src/,worker.o slot.o crash.o ownership.o outbox.o look.o claim.o settle.o upkeep.o statements.o scheduler.o http.o request.o sockets.o)
+WORKER_OBJS = $(addprefix src/,worker.o slot.o crash.o ownership.o outbox.o look.o claim.o settle.o retention.o upkeep.o statements.o scheduler.o http.o request.o sockets.o)
 WORKER_LIBS = -lcurl -lcrypto
 
 PG_CPPFLAGS = -DOSMTALK_VERSION='"$(EXTVERSION)"'

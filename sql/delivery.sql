@@ -111,6 +111,8 @@ DECLARE
 	event osmtalk.events;
 	url text;
 BEGIN
+	-- so that retention does not take it away meanwhile
+	PERFORM FROM osmtalk.slots s WHERE s.slot = -1 FOR KEY SHARE;
 	SELECT * INTO event FROM osmtalk.events e WHERE e.id = redeliver.event_id;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'there is no event "%"', event_id USING ERRCODE = 'no_data_found';
@@ -119,8 +121,11 @@ BEGIN
 	IF event.skipped_reason IS NOT NULL AND url IS NULL THEN
 		RETURN;
 	END IF;
-	INSERT INTO osmtalk.outbox (event_id, attempts)
-	SELECT event.id, coalesce(max(a.attempt), 0)
+	IF osmtalk.slot_is_over(event.slot) AND osmtalk.keep_events(event.slot, ARRAY[event.id]) > 0 THEN
+		event.slot := -1;
+	END IF;
+	INSERT INTO osmtalk.outbox (event_id, slot, attempts)
+	SELECT event.id, event.slot, coalesce(max(a.attempt), 0)
 	  FROM osmtalk.delivery_attempts a WHERE a.event_id = event.id
 	ON CONFLICT ON CONSTRAINT outbox_event_id_key DO NOTHING;
 	IF FOUND THEN
@@ -149,10 +154,10 @@ BEGIN
 	IF discard THEN
 		-- nothing vanishes silently: each event's record says what became of it
 		WITH dropped AS (
-			DELETE FROM osmtalk.outbox o WHERE o.origin <> mine RETURNING o.event_id, o.attempts
+			DELETE FROM osmtalk.outbox o WHERE o.origin <> mine RETURNING o.event_id, o.slot, o.attempts
 		)
-		INSERT INTO osmtalk.delivery_attempts (event_id, attempt, started_at, duration_ms, error)
-		SELECT d.event_id,
+		INSERT INTO osmtalk.delivery_attempts (slot, event_id, attempt, started_at, duration_ms, error)
+		SELECT d.slot, d.event_id,
 			   greatest(d.attempts, (SELECT max(a.attempt) FROM osmtalk.delivery_attempts a WHERE a.event_id = d.event_id)) + 1,
 			   now(), 0, 'not sent: enqueued in another database and discarded by adopt()'
 		  FROM dropped d;

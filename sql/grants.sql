@@ -17,6 +17,8 @@ REVOKE EXECUTE ON ALL FUNCTIONS IN SCHEMA osmtalk FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
 	osmtalk.new_id(text),
 	osmtalk.current_origin(),
+	osmtalk.current_slot(),
+	osmtalk.slot_is_over(smallint),
 	osmtalk.worker_slots(),
 	osmtalk.signature(text, text),
 	osmtalk.verify_signature(text, text, text),

@@ -113,6 +113,32 @@ AS 'MODULE_PATHNAME', 'osmtalk_call_timeout_interval';
 COMMENT ON FUNCTION osmtalk.call_timeout() IS
 'The setting osmtalk.call_timeout; null when it is off';
 
+CREATE FUNCTION osmtalk.retention() RETURNS interval
+LANGUAGE c STABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'osmtalk_retention_interval';
+COMMENT ON FUNCTION osmtalk.retention() IS
+'The setting osmtalk.retention; null when events are kept for ever';
+
+CREATE FUNCTION osmtalk.failed_retention() RETURNS interval
+LANGUAGE c STABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'osmtalk_failed_retention_interval';
+COMMENT ON FUNCTION osmtalk.failed_retention() IS
+'The setting osmtalk.failed_retention, or osmtalk.retention if that is longer; null when failed events are kept for ever';
+
+/* ---- the ring of slots that events are kept in ---- */
+
+CREATE FUNCTION osmtalk.current_slot() RETURNS smallint
+LANGUAGE c STABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'osmtalk_current_slot';
+COMMENT ON FUNCTION osmtalk.current_slot() IS
+'The slot, 0 to 15, of events that this transaction writes: it follows from the time at which the transaction began';
+
+CREATE FUNCTION osmtalk.slot_is_over(slot smallint) RETURNS boolean
+LANGUAGE c STABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'osmtalk_slot_is_over';
+COMMENT ON FUNCTION osmtalk.slot_is_over(smallint) IS
+'Whether it is longer than the retention that events were last written to this slot, going by the clock; false when they are kept for ever';
+
 /* ---- the worker, as backends see it ---- */
 
 CREATE FUNCTION osmtalk.wake_worker() RETURNS trigger

@@ -54,13 +54,13 @@ CREATE VIEW osmtalk.deliveries AS
 	  LEFT JOIN osmtalk.outbox o ON o.event_id = e.id
 	  LEFT JOIN LATERAL (
 		SELECT d.attempt, d.url, d.http_status, d.error, d.started_at
-		  FROM osmtalk.delivery_attempts d WHERE d.event_id = e.id
+		  FROM osmtalk.delivery_attempts d WHERE d.event_id = e.id AND d.slot = e.slot
 		 ORDER BY d.attempt DESC LIMIT 1) last ON true
 	  LEFT JOIN LATERAL (
 		SELECT count(*) AS attempts,
 			   min(d.started_at + coalesce(d.duration_ms, 0) * interval '1 millisecond')
 				FILTER (WHERE d.http_status BETWEEN 200 AND 299) AS delivered_at
-		  FROM osmtalk.delivery_attempts d WHERE d.event_id = e.id) a ON true
+		  FROM osmtalk.delivery_attempts d WHERE d.event_id = e.id AND d.slot = e.slot) a ON true
 	  -- as delivery_target() does; a function here would run with the rights of
 	  -- whoever reads the view, who need not be able to read the secrets beside
 	  LEFT JOIN osmtalk.campaigns c ON c.id = e.campaign_id AND e.type <> 'call.analysis_completed'

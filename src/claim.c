@@ -35,21 +35,39 @@
  */
 static OsmtalkStatement read_rows = {
 	"osmtalk: claim events",
-	"SELECT w.number, o.id, o.event_id, o.attempts, o.due_at, o.worker_deaths, t.url, t.secret, e.body, o.touched"
+	"SELECT w.number, o.id, o.event_id, o.attempts, o.due_at, o.worker_deaths, t.url, t.secret, e.body, o.touched, o.slot"
 	"  FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4))"
 	"		WITH ORDINALITY w (endpoint_hash, after, until, n, number)"
 	" CROSS JOIN LATERAL ("
-	"	SELECT r.id, r.event_id, r.attempts, r.due_at, r.worker_deaths,"
+	"	SELECT r.id, r.event_id, r.attempts, r.due_at, r.worker_deaths, r.slot,"
 	"		   r.xmax OPERATOR(pg_catalog.<>) '0'::pg_catalog.xid AS touched"
 	"	  FROM osmtalk.outbox r"
 	"	 WHERE r.endpoint_hash OPERATOR(pg_catalog.=) w.endpoint_hash"
 	"	   AND r.id OPERATOR(pg_catalog.>) w.after AND r.id OPERATOR(pg_catalog.<=) w.until"
 	"	   AND r.origin OPERATOR(pg_catalog.=) $5"
 	"	 ORDER BY r.id LIMIT w.n) o"
-	"  LEFT JOIN osmtalk.events e ON e.id OPERATOR(pg_catalog.=) o.event_id"
+	"  LEFT JOIN osmtalk.events e ON e.slot OPERATOR(pg_catalog.=) o.slot AND e.id OPERATOR(pg_catalog.=) o.event_id"
 	"  LEFT JOIN LATERAL osmtalk.delivery_target(e.type, e.org_id, e.campaign_id) t ON true",
 	5,
 	{INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT4ARRAYOID, TEXTOID}};
+
+/*
+ * Events that are not in the slot that the outbox names, for it was not
+ * given, or not right: they are looked for in all of them.
+ */
+static OsmtalkStatement find_events = {
+	"osmtalk: look for events in other slots",
+	"WITH found AS ("
+	"	UPDATE osmtalk.outbox o SET slot = e.slot"
+	"	  FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) WITH ORDINALITY k (endpoint_hash, id, number),"
+	"		   osmtalk.events e"
+	"	 WHERE o.endpoint_hash OPERATOR(pg_catalog.=) k.endpoint_hash AND o.id OPERATOR(pg_catalog.=) k.id"
+	"	   AND e.id OPERATOR(pg_catalog.=) o.event_id"
+	"	RETURNING k.number, e.slot, e.type, e.org_id, e.campaign_id, e.body)"
+	" SELECT f.number, f.slot, t.url, t.secret, f.body FROM found f"
+	"  LEFT JOIN LATERAL osmtalk.delivery_target(f.type, f.org_id, f.campaign_id) t ON true",
+	2,
+	{INT8ARRAYOID, INT8ARRAYOID}};
 
 static OsmtalkStatement note_claims = {
 	"osmtalk: claim events",
@@ -269,6 +287,7 @@ take_row(OsmtalkScheduler *scheduler, Window *w, HeapTuple tuple, TimestampTz no
 	{
 		d = make_delivery(tuple, id, w->endpoint->hash);
 		d->touched = DatumGetBool(osmtalk_column(tuple, 10, &isnull));
+		d->slot = DatumGetInt16(osmtalk_column(tuple, 11, &isnull));
 		dlist_push_tail(&claimed, &d->node);
 		w->tickets = t->next_ready;
 		d->ticket = t;
@@ -276,6 +295,52 @@ take_row(OsmtalkScheduler *scheduler, Window *w, HeapTuple tuple, TimestampTz no
 	}
 	if (!ok)
 		ereport(ERROR, errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory"));
+}
+
+static void
+find_missing_events(void)
+{
+	OsmtalkDelivery **missing = NULL;
+	int64 *hashes;
+	int64 *ids;
+	int n = 0;
+	Datum values[2];
+	dlist_iter iter;
+
+	dlist_foreach(iter, &claimed)
+	{
+		OsmtalkDelivery *d = dlist_container(OsmtalkDelivery, node, iter.cur);
+
+		if (d->body != NULL)
+			continue;
+		if (missing == NULL)
+			missing = palloc(npicked * sizeof(*missing));
+		missing[n++] = d;
+	}
+	if (n == 0)
+		return;
+	hashes = palloc(n * sizeof(int64));
+	ids = palloc(n * sizeof(int64));
+	for (int i = 0; i < n; i++)
+	{
+		hashes[i] = missing[i]->endpoint_hash;
+		ids[i] = missing[i]->outbox_id;
+	}
+	values[0] = osmtalk_int8_array(hashes, n);
+	values[1] = osmtalk_int8_array(ids, n);
+	osmtalk_execute(&find_events, values);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		HeapTuple tuple = SPI_tuptable->vals[i];
+		bool isnull;
+		OsmtalkDelivery *d = missing[DatumGetInt64(osmtalk_column(tuple, 1, &isnull)) - 1];
+
+		d->slot = DatumGetInt16(osmtalk_column(tuple, 2, &isnull));
+		d->url = osmtalk_text_column(tuple, 3, delivery_context, NULL);
+		d->secret = osmtalk_text_column(tuple, 4, delivery_context, NULL);
+		d->body = osmtalk_text_column(tuple, 5, delivery_context, &d->body_len);
+	}
+	SPI_freetuptable(SPI_tuptable);
 }
 
 /*
@@ -411,6 +476,7 @@ osmtalk_claim(OsmtalkScheduler *scheduler, bool all_found)
 									 windows[i].nrows < windows[i].ntickets ? OSMTALK_REST_NONE : all_found ? OSMTALK_REST_AS_FOUND
 																											: OSMTALK_REST_UNKNOWN);
 	leave_locked(scheduler, now);
+	find_missing_events();
 	end_unused_tickets(scheduler);
 
 	if (!dlist_is_empty(&claimed))

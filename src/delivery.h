@@ -42,6 +42,7 @@ typedef struct OsmtalkDelivery
 	int64 endpoint_hash; /* with the id the key of its outbox row */
 	int64 outbox_id;
 	int32 attempt;
+	int16 slot; /* the event's, when it was claimed */
 	char *event_id;
 	char *url;	  /* NULL: there is none any more */
 	char *secret; /* NULL: unsigned */

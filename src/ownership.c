@@ -55,7 +55,7 @@ static OsmtalkStatement find_claims = {
 static OsmtalkStatement abandon = {
 	"osmtalk: release claims",
 	"WITH lost AS MATERIALIZED ("
-	"	SELECT o.endpoint_hash, o.id, o.event_id, t.attempt, t.started_at, t.died"
+	"	SELECT o.endpoint_hash, o.id, o.event_id, o.slot, t.attempt, t.started_at, t.died"
 	"	  FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3),"
 	"					  pg_catalog.unnest($4), pg_catalog.unnest($5)) t (endpoint_hash, id, attempt, started_at, died)"
 	"	  JOIN osmtalk.outbox o"
@@ -72,11 +72,11 @@ static OsmtalkStatement abandon = {
 	"		   worker_deaths = (o.worker_deaths OPERATOR(pg_catalog.+) f.died)::pg_catalog.int2"
 	"	  FROM free f"
 	"	 WHERE o.endpoint_hash OPERATOR(pg_catalog.=) f.endpoint_hash AND o.id OPERATOR(pg_catalog.=) f.id)"
-	" INSERT INTO osmtalk.delivery_attempts (event_id, attempt, url, started_at, error)"
-	" SELECT l.event_id, l.attempt, t.url, l.started_at,"
+	" INSERT INTO osmtalk.delivery_attempts (slot, event_id, attempt, url, started_at, error)"
+	" SELECT l.slot, l.event_id, l.attempt, t.url, l.started_at,"
 	"		 'no result: the worker ended before there was one; the request may have been made, it is made again'"
 	"   FROM lost l"
-	"   LEFT JOIN osmtalk.events e ON e.id OPERATOR(pg_catalog.=) l.event_id"
+	"   LEFT JOIN osmtalk.events e ON e.slot OPERATOR(pg_catalog.=) l.slot AND e.id OPERATOR(pg_catalog.=) l.event_id"
 	"   LEFT JOIN LATERAL osmtalk.delivery_target(e.type, e.org_id, e.campaign_id) t ON true"
 	" ON CONFLICT DO NOTHING",
 	5,
@@ -89,9 +89,9 @@ static OsmtalkStatement set_aside = {
 	"	 USING ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) t (endpoint_hash, id)"
 	"	 WHERE o.endpoint_hash OPERATOR(pg_catalog.=) t.endpoint_hash AND o.id OPERATOR(pg_catalog.=) t.id"
 	"	   AND o.worker_deaths OPERATOR(pg_catalog.>=) $3"
-	"	RETURNING o.event_id, o.attempts)"
-	" INSERT INTO osmtalk.delivery_attempts (event_id, attempt, started_at, error)"
-	" SELECT c.event_id, c.attempts OPERATOR(pg_catalog.+) 1, pg_catalog.now(),"
+	"	RETURNING o.event_id, o.slot, o.attempts)"
+	" INSERT INTO osmtalk.delivery_attempts (slot, event_id, attempt, started_at, error)"
+	" SELECT c.slot, c.event_id, c.attempts OPERATOR(pg_catalog.+) 1, pg_catalog.now(),"
 	"		 'set aside: the worker died each time it sent this event'"
 	"   FROM condemned c"
 	" ON CONFLICT DO NOTHING",

@@ -17,6 +17,8 @@
 
 PG_FUNCTION_INFO_V1(osmtalk_analysis_timeout_interval);
 PG_FUNCTION_INFO_V1(osmtalk_call_timeout_interval);
+PG_FUNCTION_INFO_V1(osmtalk_retention_interval);
+PG_FUNCTION_INFO_V1(osmtalk_failed_retention_interval);
 
 bool osmtalk_enabled = true;
 int osmtalk_request_timeout = 15000;
@@ -26,6 +28,8 @@ int osmtalk_workers = 1;
 int osmtalk_poll_interval = 1000;
 int osmtalk_analysis_timeout = 5 * 60 * 1000;
 int osmtalk_call_timeout = 4 * 60 * 60 * 1000;
+int osmtalk_retention = 30 * SECS_PER_DAY;
+int osmtalk_failed_retention = 90 * SECS_PER_DAY;
 bool osmtalk_require_https = true;
 char *osmtalk_ca_file = NULL;
 const OsmtalkNetworks *osmtalk_trusted_networks = NULL;
@@ -112,6 +116,16 @@ osmtalk_define_settings(void)
 							"0 turns it off.",
 							&osmtalk_call_timeout, 4 * 60 * 60 * 1000, 0, INT_MAX,
 							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("osmtalk.retention",
+							"How long an event is kept after its delivery, at the least.",
+							"0 keeps all for ever.",
+							&osmtalk_retention, 30 * SECS_PER_DAY, 0, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("osmtalk.failed_retention",
+							"How long an event is kept after it failed, at the least.",
+							"0 keeps these for ever; not less than osmtalk.retention.",
+							&osmtalk_failed_retention, 90 * SECS_PER_DAY, 0, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomBoolVariable("osmtalk.require_https",
 							 "Plain http is spoken only inside osmtalk.trusted_networks.",
 							 NULL,
@@ -133,18 +147,18 @@ osmtalk_define_settings(void)
 }
 
 static Datum
-milliseconds_interval(int milliseconds)
+interval_of(int64 microseconds)
 {
 	Interval *result = palloc0(sizeof(Interval));
 
-	result->time = (TimeOffset) milliseconds * 1000;
+	result->time = microseconds;
 	return IntervalPGetDatum(result);
 }
 
 Datum
 osmtalk_analysis_timeout_interval(PG_FUNCTION_ARGS)
 {
-	return milliseconds_interval(osmtalk_analysis_timeout);
+	return interval_of((int64) osmtalk_analysis_timeout * 1000);
 }
 
 /* null when the time-out is off: no call is older than that */
@@ -153,5 +167,23 @@ osmtalk_call_timeout_interval(PG_FUNCTION_ARGS)
 {
 	if (osmtalk_call_timeout == 0)
 		PG_RETURN_NULL();
-	return milliseconds_interval(osmtalk_call_timeout);
+	return interval_of((int64) osmtalk_call_timeout * 1000);
+}
+
+/* null when nothing is too old */
+Datum
+osmtalk_retention_interval(PG_FUNCTION_ARGS)
+{
+	if (osmtalk_retention == 0)
+		PG_RETURN_NULL();
+	return interval_of(osmtalk_retention * USECS_PER_SEC);
+}
+
+/* a failed event is kept no shorter than a delivered one */
+Datum
+osmtalk_failed_retention_interval(PG_FUNCTION_ARGS)
+{
+	if (osmtalk_retention == 0 || osmtalk_failed_retention == 0)
+		PG_RETURN_NULL();
+	return interval_of(Max(osmtalk_retention, osmtalk_failed_retention) * USECS_PER_SEC);
 }

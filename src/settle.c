@@ -19,31 +19,34 @@
 
 #define ATTEMPTS                                                                                             \
 	"ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4)," \
-	" pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7), pg_catalog.unnest($8))"           \
-	" n (event_id, attempt, url, started_at, duration_ms, http_status, error, response_body)"
-#define ATTEMPT_TYPES                                \
-	{                                                \
-		TEXTARRAYOID, INT4ARRAYOID, TEXTARRAYOID,    \
-			TIMESTAMPTZARRAYOID, FLOAT8ARRAYOID,     \
-			INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID \
+	" pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7), pg_catalog.unnest($8),"           \
+	" pg_catalog.unnest($9))"                                                                                \
+	" n (event_id, attempt, url, started_at, duration_ms, http_status, error, response_body, slot)"
+#define ATTEMPT_TYPES                                 \
+	{                                                 \
+		TEXTARRAYOID, INT4ARRAYOID, TEXTARRAYOID,     \
+			TIMESTAMPTZARRAYOID, FLOAT8ARRAYOID,      \
+			INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, \
+			INT2ARRAYOID                              \
 	}
+#define NATTEMPT_COLUMNS 9
 
-#define RECORD_ATTEMPTS                                                                     \
-	"INSERT INTO osmtalk.delivery_attempts"                                                 \
-	" (event_id, attempt, url, started_at, duration_ms, http_status, error, response_body)" \
+#define RECORD_ATTEMPTS                                                                           \
+	"INSERT INTO osmtalk.delivery_attempts"                                                       \
+	" (event_id, attempt, url, started_at, duration_ms, http_status, error, response_body, slot)" \
 	" SELECT n.* FROM " ATTEMPTS
 
 static OsmtalkStatement record_attempts = {
 	"osmtalk: record results",
 	RECORD_ATTEMPTS,
-	8,
+	NATTEMPT_COLUMNS,
 	ATTEMPT_TYPES};
 
 /* the same, for those whose number is not taken */
 static OsmtalkStatement record_new_attempts = {
 	"osmtalk: record results",
 	RECORD_ATTEMPTS " ON CONFLICT DO NOTHING",
-	8,
+	NATTEMPT_COLUMNS,
 	ATTEMPT_TYPES};
 
 /*
@@ -54,16 +57,16 @@ static OsmtalkStatement record_new_attempts = {
 static OsmtalkStatement renumber_attempts = {
 	"osmtalk: record results",
 	"INSERT INTO osmtalk.delivery_attempts"
-	" (event_id, attempt, url, started_at, duration_ms, http_status, error, response_body)"
+	" (event_id, attempt, url, started_at, duration_ms, http_status, error, response_body, slot)"
 	" SELECT n.event_id, (SELECT pg_catalog.max(a.attempt) OPERATOR(pg_catalog.+) 1 FROM osmtalk.delivery_attempts a"
 	"					   WHERE a.event_id OPERATOR(pg_catalog.=) n.event_id),"
-	"		 n.url, n.started_at, n.duration_ms, n.http_status, n.error, n.response_body"
+	"		 n.url, n.started_at, n.duration_ms, n.http_status, n.error, n.response_body, n.slot"
 	"   FROM " ATTEMPTS
 	"  WHERE NOT EXISTS (SELECT FROM osmtalk.delivery_attempts a"
 	"					   WHERE a.event_id OPERATOR(pg_catalog.=) n.event_id"
 	"						 AND a.started_at OPERATOR(pg_catalog.=) n.started_at)"
 	" ON CONFLICT DO NOTHING",
-	8,
+	NATTEMPT_COLUMNS,
 	ATTEMPT_TYPES};
 
 #define KEYS "ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) WITH ORDINALITY k (endpoint_hash, id, number)"
@@ -71,7 +74,7 @@ static OsmtalkStatement renumber_attempts = {
 
 static OsmtalkStatement remove_rows = {
 	"osmtalk: record results",
-	"DELETE FROM osmtalk.outbox o USING " KEYS " WHERE " MATCHES,
+	"DELETE FROM osmtalk.outbox o USING " KEYS " WHERE " MATCHES " RETURNING k.number, o.slot",
 	2,
 	{INT8ARRAYOID, INT8ARRAYOID}};
 
@@ -129,8 +132,8 @@ sanitize(const char *bytes, size_t len)
 typedef struct Columns
 {
 	int n;
-	Datum *values[8];
-	bool *nulls[8];
+	Datum *values[NATTEMPT_COLUMNS];
+	bool *nulls[NATTEMPT_COLUMNS];
 } Columns;
 
 static void
@@ -144,9 +147,9 @@ static void
 record(OsmtalkDelivery **deliveries, int n, bool careful)
 {
 	Columns columns = {.n = n};
-	Datum arrays[8];
+	Datum arrays[NATTEMPT_COLUMNS];
 
-	for (int i = 0; i < 8; i++)
+	for (int i = 0; i < NATTEMPT_COLUMNS; i++)
 	{
 		columns.values[i] = palloc(n * sizeof(Datum));
 		columns.nulls[i] = palloc(n * sizeof(bool));
@@ -167,9 +170,10 @@ record(OsmtalkDelivery **deliveries, int n, bool careful)
 		set_column(&columns, 7, row,
 				   d->response_len ? PointerGetDatum(sanitize(d->response, d->response_len)) : (Datum) 0,
 				   d->response_len == 0);
+		set_column(&columns, 8, row, Int16GetDatum(d->slot), false);
 	}
 
-	for (int i = 0; i < 8; i++)
+	for (int i = 0; i < NATTEMPT_COLUMNS; i++)
 	{
 		Oid type = get_element_type(record_attempts.argtypes[i]);
 		int16 len;
@@ -252,11 +256,32 @@ put_locked_last(OsmtalkDelivery **deliveries, int n)
 	return nfree;
 }
 
+/*
+ * Notes of each the slot that its event is in now, too: it may have been moved
+ * while the request was in flight, and the attempt belongs beside it.
+ */
+static void
+remove_outbox_rows(OsmtalkDelivery **deliveries, int n)
+{
+	Datum keys[2];
+
+	make_keys(deliveries, n, keys);
+	osmtalk_execute(&remove_rows, keys);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		HeapTuple tuple = SPI_tuptable->vals[i];
+		bool isnull;
+		int64 number = DatumGetInt64(osmtalk_column(tuple, 1, &isnull));
+
+		deliveries[number - 1]->slot = DatumGetInt16(osmtalk_column(tuple, 2, &isnull));
+	}
+	SPI_freetuptable(SPI_tuptable);
+}
+
 void
 osmtalk_settle(dlist_head *results, OsmtalkCare care)
 {
 	OsmtalkDelivery **deliveries;
-	Datum keys[2];
 	int n = 0;
 	int nremovable;
 	dlist_iter iter;
@@ -278,9 +303,8 @@ osmtalk_settle(dlist_head *results, OsmtalkCare care)
 		n = nremovable; /* the others are tried again */
 	if (n == 0)
 		return;
+	remove_outbox_rows(deliveries, nremovable);
 	record(deliveries, n, care != OSMTALK_SETTLE_ALL);
-	make_keys(deliveries, nremovable, keys);
-	osmtalk_execute(&remove_rows, keys);
 	for (int i = 0; i < n; i++)
 		deliveries[i]->settled = true;
 }

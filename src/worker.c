@@ -33,6 +33,7 @@
 #include "http.h"
 #include "outbox.h"
 #include "ownership.h"
+#include "retention.h"
 #include "settings.h"
 #include "slot.h"
 #include "statements.h"
@@ -104,6 +105,7 @@ static long report_failure(const char *what);
 static void quit(OsmtalkPresence presence);
 static void expire_calls(void);
 static void report_not_adopted(void);
+static void apply_retention(TimestampTz now);
 static void send_ready(void);
 static void hand_back_stale(void);
 static void collect_results(void);
@@ -276,6 +278,8 @@ loop(void)
 			take_share(now);
 		if (turn_wanted(now))
 			take_turn(now);
+		if (osmtalk_worker_number() == 0)
+			apply_retention(now);
 		hand_back_stale();
 		send_ready();
 		publish_figures();
@@ -499,6 +503,27 @@ report_not_adopted(void)
 	PG_END_TRY();
 }
 
+/* Removes what is old, a little at a time. */
+static void
+apply_retention(TimestampTz now)
+{
+	PG_TRY();
+	{
+		osmtalk_retention_step(now);
+	}
+	PG_CATCH();
+	{
+		ErrorData *error = take_error();
+
+		if (osmtalk_retention_failed(now))
+			ereport(LOG,
+					errcode(error->sqlerrcode),
+					errmsg("osmtalk: old events could not be removed: %s", error->message));
+		FreeErrorData(error);
+	}
+	PG_END_TRY();
+}
+
 /* ---- requests ---- */
 
 /* Sends what is ready and has its turn; nothing while results cannot be recorded. */
@@ -619,6 +644,8 @@ wait_for_something(TimestampTz now)
 	else
 	{
 		timeout = until(now, turn_after > now ? turn_after : Min(next_poll, next_overdue_check));
+		if (osmtalk_worker_number() == 0)
+			timeout = Min(timeout, until(now, osmtalk_retention_next(now)));
 		if (nresults > 0 && turn_after <= now)
 			timeout = Min(timeout, until(now, settle_after));
 		if (next_share != DT_NOEND)

@@ -22,7 +22,7 @@ if (process.argv[2] === "compare") {
 
 const { bin, Cluster } = await import("./server.mjs");
 const scenarios = {};
-for (const name of ["drain", "live", "enqueue", "isolation", "backlog", "xmin", "peers", "workers", "descriptors", "idle"])
+for (const name of ["drain", "live", "enqueue", "isolation", "backlog", "xmin", "retention", "peers", "workers", "descriptors", "idle"])
     scenarios[name] = (await import(`./scenarios/${name}.mjs`))[name];
 
 function setting(name, fallback) {

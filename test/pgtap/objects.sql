@@ -5,7 +5,7 @@
 \set ON_ERROR_STOP on
 BEGIN;
 SET LOCAL search_path = public;
-SELECT plan(59);
+SELECT plan(60);
 
 -- ---------------------------------------------------------------------------
 -- Tables
@@ -112,15 +112,22 @@ SELECT is_empty($$
 			   max(a.attnum) FILTER (WHERE EXISTS (SELECT FROM contract c WHERE ('osmtalk.' || c.tbl)::regclass = a.attrelid AND c.col = a.attname)) AS last_known,
 			   min(a.attnum) FILTER (WHERE NOT EXISTS (SELECT FROM contract c WHERE ('osmtalk.' || c.tbl)::regclass = a.attrelid AND c.col = a.attname)) AS first_more
 		  FROM pg_attribute a JOIN pg_class r ON r.oid = a.attrelid
-		 WHERE r.relnamespace = 'osmtalk'::regnamespace AND r.relkind = 'r' AND a.attnum > 0 GROUP BY a.attrelid) t
+		 WHERE r.relnamespace = 'osmtalk'::regnamespace AND r.relkind IN ('r', 'p') AND a.attnum > 0 GROUP BY a.attrelid) t
 	 WHERE first_more < last_known $$,
 	'columns beyond the contract come after its own');
 
 SELECT col_is_pk('osmtalk', 'org_settings', 'org_id', 'org_settings: primary key');
-SELECT col_is_pk('osmtalk', t, 'id', t || ': primary key') FROM unnest('{agents,campaigns,leads,calls,events,outbox}'::name[]) t;
+SELECT col_is_pk('osmtalk', t, 'id', t || ': primary key') FROM unnest('{agents,campaigns,leads,calls,outbox}'::name[]) t;
+-- the partition key must be part of it; an event and its attempts have one slot
+SELECT col_is_pk('osmtalk', 'events', '{id,slot}'::name[], 'events: primary key');
 SELECT col_is_pk('osmtalk', 'dnc_entries', '{org_id,phone_number}'::name[], 'dnc_entries: primary key');
 SELECT col_is_unique('osmtalk', 'outbox', 'event_id', 'an event is in the outbox once');
-SELECT col_is_pk('osmtalk', 'delivery_attempts', '{event_id,attempt}'::name[], 'delivery_attempts: primary key');
+SELECT col_is_pk('osmtalk', 'delivery_attempts', '{event_id,attempt,slot}'::name[], 'delivery_attempts: primary key');
+SELECT results_eq($$
+	SELECT c.relname::text COLLATE "default" FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+	 WHERE i.inhparent IN ('osmtalk.events'::regclass, 'osmtalk.delivery_attempts'::regclass) ORDER BY 1 $$,
+	$$ SELECT t || '_' || s FROM unnest('{events,delivery_attempts}'::text[]) t, (SELECT to_char(n, 'FM00') FROM generate_series(0, 15) n UNION ALL SELECT 'kept') s (s) ORDER BY 1 $$,
+	'a partition for every slot that current_slot() gives, and one for what is kept longer');
 SELECT fk_ok('osmtalk', t, c, 'osmtalk', o, k, t || '.' || c) FROM (VALUES
 	('agents'::name, 'org_id'::name, 'org_settings'::name, 'org_id'::name), ('campaigns', 'org_id', 'org_settings', 'org_id'), ('campaigns', 'agent_id', 'agents', 'id'),
 	('leads', 'campaign_id', 'campaigns', 'id'), ('calls', 'org_id', 'org_settings', 'org_id'), ('calls', 'agent_id', 'agents', 'id'),
@@ -203,7 +210,7 @@ SELECT results_eq($$
 SELECT results_eq($$
 	SELECT p.proname::text COLLATE "default" FROM pg_proc p WHERE p.pronamespace = 'osmtalk'::regnamespace AND p.prosecdef
 	   AND p.prorettype <> 'trigger'::regtype ORDER BY p.proname $$,
-	ARRAY['adopt', 'place_call', 'place_next_call', 'redeliver', 'requeue_lead', 'send_test_event', 'wait_until_drained'],
+	ARRAY['adopt', 'apply_retention', 'place_call', 'place_next_call', 'redeliver', 'requeue_lead', 'send_test_event', 'wait_until_drained'],
 	'and these functions for users');
 SELECT is_empty($$
 	SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = 'osmtalk'::regnamespace AND p.prosecdef
@@ -241,11 +248,13 @@ SELECT results_eq($$ SELECT name, boot_val, coalesce(unit, ''), context FROM pg_
 			  ('osmtalk.ca_file', '', '', 'sighup'),
 			  ('osmtalk.call_timeout', '14400000', 'ms', 'sighup'),
 			  ('osmtalk.enabled', 'on', '', 'sighup'),
+			  ('osmtalk.failed_retention', '7776000', 's', 'sighup'),
 			  ('osmtalk.max_in_flight', '256', '', 'sighup'),
 			  ('osmtalk.max_in_flight_per_endpoint', '32', '', 'sighup'),
 			  ('osmtalk.poll_interval', '1000', 'ms', 'sighup'),
 			  ('osmtalk.request_timeout', '15000', 'ms', 'sighup'),
 			  ('osmtalk.require_https', 'on', '', 'sighup'),
+			  ('osmtalk.retention', '2592000', 's', 'sighup'),
 			  ('osmtalk.trusted_networks', '', '', 'sighup') $$,
 	'every setting of the contract, with its default, and none that a session may change');
 SELECT throws_ok('SET osmtalk.enabled = off', '55P02', NULL, 'a session cannot switch sending off');
@@ -256,7 +265,7 @@ SELECT throws_ok('SET osmtalk.no_such_setting = 1', '42602', NULL, 'a mistyped s
 -- Documentation and dump
 -- ---------------------------------------------------------------------------
 SELECT is_empty($$
-	SELECT c.oid::regclass FROM pg_class c WHERE c.relnamespace = 'osmtalk'::regnamespace AND c.relkind IN ('r', 'v')
+	SELECT c.oid::regclass FROM pg_class c WHERE c.relnamespace = 'osmtalk'::regnamespace AND c.relkind IN ('r', 'p', 'v')
 	   AND obj_description(c.oid, 'pg_class') IS NULL $$, 'every table and view has a comment');
 SELECT is_empty($$
 	SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = 'osmtalk'::regnamespace
@@ -275,8 +284,8 @@ SELECT is_empty($$
 	   AND col_description(a.attrelid, a.attnum) IS NULL $$, 'columns whose meaning the name does not say have one');
 SELECT results_eq($$
 	SELECT c.oid FROM pg_extension e, unnest(e.extconfig) c (oid) WHERE e.extname = 'osmtalk' ORDER BY 1 $$,
-	$$ SELECT c.oid FROM pg_class c WHERE c.relnamespace = 'osmtalk'::regnamespace AND c.relkind IN ('r', 'S') ORDER BY 1 $$,
-	'pg_dump writes the rows of every table and the state of the sequence');
+	$$ SELECT c.oid FROM pg_class c WHERE c.relnamespace = 'osmtalk'::regnamespace AND c.relkind IN ('r', 'p', 'S') AND c.relname <> 'slots' ORDER BY 1 $$,
+	'pg_dump writes the rows of every table and the state of the sequence; how far retention is means nothing in a copy');
 SELECT ok(coalesce(e.extcondition, '{""}') = array_fill(''::text, ARRAY[cardinality(e.extconfig)]), 'all rows of each')
   FROM pg_extension e WHERE e.extname = 'osmtalk';
 SELECT is_empty($$

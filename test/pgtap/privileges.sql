@@ -6,7 +6,7 @@
 \set ON_ERROR_STOP on
 BEGIN;
 SET LOCAL search_path = public;
-SELECT plan(89);
+SELECT plan(92);
 
 CREATE ROLE osmtalk_test_nobody;
 CREATE ROLE osmtalk_test_app;			-- records facts, and no more
@@ -50,8 +50,8 @@ SELECT is_empty($$
 SELECT ok(NOT has_schema_privilege('osmtalk_test_nobody', 'osmtalk', 'USAGE') AND NOT has_schema_privilege('osmtalk_test_nobody', 'osmtalk', 'CREATE'), 'nor on the schema');
 SELECT results_eq($$
 	SELECT p.proname::text COLLATE "default" FROM pg_proc p WHERE p.pronamespace = 'osmtalk'::regnamespace AND has_function_privilege('public', p.oid, 'EXECUTE') ORDER BY p.proname $$,
-	ARRAY['analysis_configured', 'call_outcome', 'call_status', 'check_same_org', 'check_webhook_url', 'compact_json', 'current_origin', 'disposition', 'endpoint_hash', 'has_analysis',
-		  'is_terminal', 'is_webhook_url', 'iso_time', 'microseconds_between', 'new_id', 'normalize_phone', 'quote_json', 'signature',
+	ARRAY['analysis_configured', 'call_outcome', 'call_status', 'check_same_org', 'check_webhook_url', 'compact_json', 'current_origin', 'current_slot', 'disposition', 'endpoint_hash', 'has_analysis',
+		  'is_terminal', 'is_webhook_url', 'iso_time', 'microseconds_between', 'new_id', 'normalize_phone', 'quote_json', 'signature', 'slot_is_over',
 		  'try_normalize_phone', 'verify_signature', 'worker_slots'],
 	'with USAGE everybody may call what only computes, and no more');
 SELECT is_empty($$
@@ -93,7 +93,7 @@ SELECT pg_temp.acts_as('osmtalk_test_app', command, '42501', 'the application: '
 	'SELECT * FROM osmtalk.calls', 'DELETE FROM osmtalk.calls WHERE id = ''call3''', 'INSERT INTO osmtalk.calls (lead_id) VALUES (''ld9'')',
 	'SELECT webhook_secret FROM osmtalk.org_settings', 'SELECT webhook_secret FROM osmtalk.campaigns', 'UPDATE osmtalk.leads SET status = ''completed''',
 	'INSERT INTO osmtalk.events (type, org_id, body) VALUES (''t'', ''org'', ''forged'')', 'INSERT INTO osmtalk.outbox (event_id) VALUES (''x'')',
-	'SELECT osmtalk.redeliver(''x'')', 'SELECT osmtalk.decide_lead(c) FROM (SELECT NULL::osmtalk.calls) t (c)']) command;
+	'SELECT osmtalk.redeliver(''x'')', 'SELECT osmtalk.apply_retention()', 'TRUNCATE osmtalk.events_00', 'SELECT osmtalk.decide_lead(c) FROM (SELECT NULL::osmtalk.calls) t (c)']) command;
 -- with INSERT on the columns of an application: it places, and is not taken for history
 GRANT INSERT (id, lead_id, agent_id, phone_number, answered_at, ended_at) ON osmtalk.calls TO osmtalk_test_app;
 SELECT pg_temp.acts_as('osmtalk_test_app', 'INSERT INTO osmtalk.calls (id, lead_id, ended_at) VALUES (''call6'', ''ld6'', now())', '00000', 'INSERT of its own columns places a call');
@@ -114,9 +114,9 @@ SELECT pg_temp.acts_as('osmtalk_test_dialer', 'SELECT 1 FROM osmtalk.calls', '42
 -- ---------------------------------------------------------------------------
 -- The dashboard: views
 -- ---------------------------------------------------------------------------
-GRANT SELECT ON osmtalk.deliveries, osmtalk.due_leads, osmtalk.stale_calls, osmtalk.campaign_report, osmtalk.worker_status TO osmtalk_test_dashboard;
+GRANT SELECT ON osmtalk.deliveries, osmtalk.due_leads, osmtalk.stale_calls, osmtalk.campaign_report, osmtalk.worker_status, osmtalk.retained TO osmtalk_test_dashboard;
 SELECT pg_temp.acts_as('osmtalk_test_dashboard', 'SELECT * FROM osmtalk.' || v, '00000', 'SELECT is enough: ' || v)
-  FROM unnest('{deliveries,due_leads,stale_calls,campaign_report,worker_status}'::text[]) v;
+  FROM unnest('{deliveries,due_leads,stale_calls,campaign_report,worker_status,retained}'::text[]) v;
 SELECT is_empty($$ SELECT table_name, column_name FROM information_schema.columns c JOIN information_schema.views v USING (table_schema, table_name)
 	WHERE table_schema = 'osmtalk' AND column_name ~ 'secret|body|transcript' AND table_name NOT IN ('stale_calls') $$, 'no view shows a secret or a body');
 SELECT pg_temp.acts_as('osmtalk_test_dashboard', 'SELECT 1 FROM osmtalk.events', '42501', 'and gives nothing else');

@@ -22,8 +22,9 @@ sub contents
 	my ($server, $database) = @_;
 	my %contents;
 
+	# but how far retention is, which begins anew in a copy
 	for my $table (split /\n/, $server->safe_psql($database, "SELECT relname FROM pg_class
-		WHERE relnamespace = 'osmtalk'::regnamespace AND relkind IN ('r', 'p') AND relname <> 'claims' ORDER BY 1"))
+		WHERE relnamespace = 'osmtalk'::regnamespace AND relkind IN ('r', 'p') AND relname NOT IN ('claims', 'slots') ORDER BY 1"))
 	{
 		# a note that means nothing later, and goes if it happens to name the restoring transaction
 		my $columns = $server->safe_psql($database, "SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute
@@ -61,6 +62,11 @@ $node->safe_psql('app', "UPDATE osmtalk.org_settings SET default_webhook_url = '
 $node->poll_query_until('app', "SELECT in_flight = 1 FROM osmtalk.worker_status");
 setting($node, 'osmtalk.enabled' => 'off');
 $node->safe_psql('app', <<'END');
+-- old events in all slots
+INSERT INTO osmtalk.events (type, org_id, body, created_at, slot)
+	SELECT 'webhook.test', 'acme', '{}', now() - interval '100 days', slot FROM generate_series(-1, 15) slot;
+INSERT INTO osmtalk.delivery_attempts (event_id, attempt, started_at, http_status, slot)
+	SELECT id, 1, created_at, 204, slot FROM osmtalk.events WHERE created_at < now() - interval '99 days';
 -- pending
 SELECT test.finalise('cmp_plain', 20);
 -- not ended, in all states; a call without a lead too
@@ -122,6 +128,7 @@ for my $copy (@copies)
 		  for ['--section=pre-data'], [ '--data-only', '--disable-triggers', '-j4' ], ['--section=post-data'];
 	}
 	is_deeply(contents($server, $database), $original, "$database: the same rows");
+	is_query($server, $database, 'SELECT osmtalk.apply_retention()', 0, 'none of which is too old yet: they have only come');
 }
 
 # Now everything may be sent, and is overdue, here too: so the original sends,
