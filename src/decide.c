@@ -1,0 +1,298 @@
+/*
+ * decide.c
+ *		How a call decides its lead, and what a lead's change of status brings
+ *		about.
+ *
+ * What the rules say is said by SQL functions (rules.sql, leads.sql); here is
+ * the order in which they are asked, and the statements.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "decide.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "record.h"
+#include "utils/builtins.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+#include "utils/typcache.h"
+
+PG_FUNCTION_INFO_V1(osmtalk_decide_lead_sql);
+PG_FUNCTION_INFO_V1(osmtalk_leads_before_status);
+PG_FUNCTION_INFO_V1(osmtalk_leads_after_transition);
+
+/* ---- deciding ---- */
+
+enum
+{
+	CALL_ID,
+	CALL_LEAD_ID,
+	CALL_AGENT_ID,
+	CALL_STATUS,
+	CALL_ANALYSIS,
+	CALL_COLUMNS
+};
+
+static OsmtalkColumn call_columns[CALL_COLUMNS] = {
+	{"id", OSMTALK_TEXT, 0},
+	{"lead_id", OSMTALK_TEXT, 0},
+	{"agent_id", OSMTALK_TEXT, 0},
+	{"status", OSMTALK_OWN("call_status"), 0},
+	{"analysis", OSMTALK_JSONB, 0}};
+
+static OsmtalkRule disposition_by = {
+	"disposition_by", 3, {OSMTALK_OWN("call_status"), OSMTALK_BOOL, OSMTALK_JSONB}};
+
+/*
+ * What each of the two does is named by the columns that it sets, which
+ * triggers of the user's may go by.  At most one of them finds the lead.
+ */
+#define DECIDE(change)                                                              \
+	"UPDATE osmtalk.leads l SET " change ","                                        \
+	" outcome = CASE WHEN osmtalk.has_analysis($4) THEN $4 END"                     \
+	"  FROM osmtalk.campaigns c"                                                    \
+	" WHERE l.id OPERATOR(pg_catalog.=) $1 AND l.call_id OPERATOR(pg_catalog.=) $2" \
+	"   AND c.id OPERATOR(pg_catalog.=) l.campaign_id AND NOT osmtalk.is_terminal(l.status)"
+
+static OsmtalkPlan set_outcome = {
+	DECIDE("status = osmtalk.lead_outcome($3), disposition = $5") " AND osmtalk.is_retried(osmtalk.lead_outcome($3), l.attempts, c.retry_on, c.max_attempts) IS NOT TRUE",
+	5,
+	{OSMTALK_TEXT, OSMTALK_TEXT, OSMTALK_OWN("call_status"), OSMTALK_JSONB, OSMTALK_TEXT}};
+
+static OsmtalkPlan set_retry = {
+	DECIDE("status = 'pending', next_attempt_at = pg_catalog.now() OPERATOR(pg_catalog.+) c.retry_backoff") " AND osmtalk.is_retried(osmtalk.lead_outcome($3), l.attempts, c.retry_on, c.max_attempts)",
+	4,
+	{OSMTALK_TEXT, OSMTALK_TEXT, OSMTALK_OWN("call_status"), OSMTALK_JSONB}};
+
+OsmtalkPlan osmtalk_apply_analysis = {
+	"SELECT osmtalk.apply_analysis($1)", 1, {OSMTALK_OWN(OSMTALK_CALLS_ROW)}};
+
+static OsmtalkPlan apply_to_terminal = {
+	"SELECT osmtalk.apply_analysis($2) FROM osmtalk.leads l"
+	" WHERE l.id OPERATOR(pg_catalog.=) $1 AND osmtalk.is_terminal(l.status)",
+	2,
+	{OSMTALK_TEXT, OSMTALK_OWN(OSMTALK_CALLS_ROW)}};
+
+static OsmtalkPlan find_analyzed_agent = {
+	"SELECT FROM osmtalk.agents a WHERE a.id OPERATOR(pg_catalog.=) $1 AND osmtalk.analysis_configured(a)",
+	1,
+	{OSMTALK_TEXT}};
+
+bool
+osmtalk_agent_is_analyzed(Datum agent_id)
+{
+	return osmtalk_run(&find_analyzed_agent, &agent_id, NULL) > 0;
+}
+
+/*
+ * The disposition that the call gives its lead.  The agent is looked at only
+ * where it makes a difference.
+ */
+static Datum
+disposition_of(const Datum *call, const bool *null, bool *isnull)
+{
+	Datum values[3] = {call[CALL_STATUS], BoolGetDatum(false), call[CALL_ANALYSIS]};
+	bool isnulls[3] = {null[CALL_STATUS], false, null[CALL_ANALYSIS]};
+	Datum unanalyzed, analyzed;
+	bool analyzed_null;
+
+	unanalyzed = osmtalk_rule(&disposition_by, values, isnulls, isnull);
+	if (null[CALL_AGENT_ID])
+		return unanalyzed;
+	values[1] = BoolGetDatum(true);
+	analyzed = osmtalk_rule(&disposition_by, values, isnulls, &analyzed_null);
+	if (!osmtalk_is_distinct(TEXTOID, unanalyzed, *isnull, analyzed, analyzed_null) ||
+		!osmtalk_agent_is_analyzed(call[CALL_AGENT_ID]))
+		return unanalyzed;
+	*isnull = analyzed_null;
+	return analyzed;
+}
+
+void
+osmtalk_run_with_call(OsmtalkPlan *plan, HeapTuple call, TupleDesc desc)
+{
+	Datum row = heap_copy_tuple_as_datum(call, desc);
+
+	osmtalk_run(plan, &row, NULL);
+}
+
+void
+osmtalk_decide_lead(HeapTuple row, TupleDesc desc)
+{
+	Datum call[CALL_COLUMNS];
+	bool null[CALL_COLUMNS];
+	Datum values[5];
+	bool isnull[5];
+
+	osmtalk_read_row(row, desc, call_columns, CALL_COLUMNS, call, null);
+	if (null[CALL_LEAD_ID] || null[CALL_ID])
+		return;
+	values[0] = call[CALL_LEAD_ID];
+	isnull[0] = false;
+	values[1] = call[CALL_ID];
+	isnull[1] = false;
+	values[2] = call[CALL_STATUS];
+	isnull[2] = null[CALL_STATUS];
+	values[3] = call[CALL_ANALYSIS];
+	isnull[3] = null[CALL_ANALYSIS];
+	values[4] = disposition_of(call, null, &isnull[4]);
+
+	if (osmtalk_run(&set_outcome, values, isnull) > 0 || osmtalk_run(&set_retry, values, isnull) > 0)
+		return;
+	/*
+	 * The application made it terminal while the call ran, and its event has
+	 * said so: its word stands.
+	 */
+	values[1] = heap_copy_tuple_as_datum(row, desc);
+	osmtalk_run(&apply_to_terminal, values, NULL);
+}
+
+/* decide_lead(call) */
+Datum
+osmtalk_decide_lead_sql(PG_FUNCTION_ARGS)
+{
+	HeapTupleHeader call;
+	HeapTupleData tuple;
+	TupleDesc desc;
+	int nest_level;
+
+	if (PG_ARGISNULL(0))
+		PG_RETURN_VOID();
+	call = PG_GETARG_HEAPTUPLEHEADER(0);
+	desc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(call), HeapTupleHeaderGetTypMod(call));
+	tuple.t_len = HeapTupleHeaderGetDatumLength(call);
+	ItemPointerSetInvalid(&tuple.t_self);
+	tuple.t_tableOid = InvalidOid;
+	tuple.t_data = call;
+
+	nest_level = osmtalk_pin_search_path();
+	SPI_connect();
+	osmtalk_decide_lead(&tuple, desc);
+	SPI_finish();
+	osmtalk_unpin_search_path(nest_level);
+	ReleaseTupleDesc(desc);
+	PG_RETURN_VOID();
+}
+
+/* ---- a lead's status ---- */
+
+enum
+{
+	LEAD_STATUS,
+	LEAD_DISPOSITION,
+	LEAD_NEXT_ATTEMPT_AT,
+	LEAD_COMPLETED_AT,
+	LEAD_ID,
+	LEAD_CAMPAIGN_ID,
+	LEAD_CALL_ID,
+	LEAD_COLUMNS
+};
+
+static OsmtalkColumn lead_columns[LEAD_COLUMNS] = {
+	{"status", OSMTALK_OWN("lead_status"), 0},
+	{"disposition", OSMTALK_TEXT, 0},
+	{"next_attempt_at", OSMTALK_TIME, 0},
+	{"completed_at", OSMTALK_TIME, 0},
+	{"id", OSMTALK_TEXT, 0},
+	{"campaign_id", OSMTALK_TEXT, 0},
+	{"call_id", OSMTALK_TEXT, 0}};
+
+static OsmtalkRule is_terminal = {"is_terminal", 1, {OSMTALK_OWN("lead_status")}};
+
+static OsmtalkRule lead_disposition = {
+	"lead_disposition", 2, {OSMTALK_OWN("lead_status"), OSMTALK_TEXT}};
+
+/*
+ * Keeps the columns that follow from the status in step with it, whoever
+ * changes it.
+ */
+Datum
+osmtalk_leads_before_status(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = osmtalk_row_trigger(fcinfo, TRIGGER_EVENT_BEFORE, TRIGGER_EVENT_UPDATE);
+	TupleDesc desc = RelationGetDescr(trigger->tg_relation);
+	Datum old[LEAD_STATUS + 1], new[LEAD_COMPLETED_AT + 1], values[2];
+	bool old_null[lengthof(old)], new_null[lengthof(new)], isnull[2];
+	bool changed[lengthof(new)] = {false};
+
+	osmtalk_read_row(trigger->tg_trigtuple, desc, lead_columns, lengthof(old), old, old_null);
+	osmtalk_read_row(trigger->tg_newtuple, desc, lead_columns, lengthof(new), new, new_null);
+	/* a null status is not for us to refuse */
+	if (old_null[LEAD_STATUS] || new_null[LEAD_STATUS] || old[LEAD_STATUS] == new[LEAD_STATUS])
+		return PointerGetDatum(trigger->tg_newtuple);
+
+	if (!osmtalk_rule_holds(&is_terminal, &new[LEAD_STATUS], NULL))
+	{
+		new_null[LEAD_COMPLETED_AT] = true;
+		changed[LEAD_COMPLETED_AT] = true;
+	}
+	else
+	{
+		new_null[LEAD_NEXT_ATTEMPT_AT] = true;
+		changed[LEAD_NEXT_ATTEMPT_AT] = true;
+		if (!osmtalk_rule_holds(&is_terminal, &old[LEAD_STATUS], NULL))
+		{
+			new[LEAD_COMPLETED_AT] = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
+			new_null[LEAD_COMPLETED_AT] = false;
+			changed[LEAD_COMPLETED_AT] = true;
+		}
+	}
+	values[0] = new[LEAD_STATUS];
+	isnull[0] = false;
+	values[1] = new[LEAD_DISPOSITION];
+	isnull[1] = new_null[LEAD_DISPOSITION];
+	new[LEAD_DISPOSITION] = osmtalk_rule(&lead_disposition, values, isnull, &new_null[LEAD_DISPOSITION]);
+	changed[LEAD_DISPOSITION] = true;
+	return PointerGetDatum(osmtalk_write_row(trigger->tg_newtuple, desc, lead_columns, lengthof(new),
+											 changed, new, new_null));
+}
+
+static OsmtalkPlan render_transition = {
+	"SELECT c.org_id, osmtalk.lead_completed_body(pg_catalog.now(), c, $2),"
+	" osmtalk.first_set(c.webhook_url, s.default_webhook_url)"
+	"  FROM osmtalk.campaigns c"
+	"  LEFT JOIN osmtalk.org_settings s ON s.org_id OPERATOR(pg_catalog.=) c.org_id"
+	" WHERE c.id OPERATOR(pg_catalog.=) $1",
+	2,
+	{OSMTALK_TEXT, OSMTALK_OWN(OSMTALK_LEADS_ROW)}};
+
+/*
+ * Each transition from a non-terminal into a terminal status is an event.
+ */
+Datum
+osmtalk_leads_after_transition(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = osmtalk_row_trigger(fcinfo, TRIGGER_EVENT_AFTER, TRIGGER_EVENT_UPDATE);
+	TupleDesc desc = RelationGetDescr(trigger->tg_relation);
+	OsmtalkEvent event = {.type = "campaign.lead_completed"};
+	Datum old[LEAD_STATUS + 1], new[LEAD_COLUMNS], values[2], url;
+	bool old_null[lengthof(old)], new_null[lengthof(new)], isnull;
+	int nest_level;
+
+	osmtalk_read_row(trigger->tg_trigtuple, desc, lead_columns, lengthof(old), old, old_null);
+	osmtalk_read_row(trigger->tg_newtuple, desc, lead_columns, lengthof(new), new, new_null);
+	if (old[LEAD_STATUS] == new[LEAD_STATUS] ||
+		osmtalk_rule_holds(&is_terminal, &old[LEAD_STATUS], NULL) ||
+		!osmtalk_rule_holds(&is_terminal, &new[LEAD_STATUS], NULL))
+		return PointerGetDatum(NULL);
+
+	nest_level = osmtalk_pin_search_path();
+	SPI_connect();
+	values[0] = new[LEAD_CAMPAIGN_ID];
+	values[1] = heap_copy_tuple_as_datum(trigger->tg_newtuple, desc);
+	if (osmtalk_run(&render_transition, values, NULL) != 1)
+		elog(ERROR, "the lead's campaign does not exist");
+	event.org_id = osmtalk_result(1, &isnull);
+	event.body = osmtalk_result(2, &isnull);
+	event.campaign_id = new[LEAD_CAMPAIGN_ID];
+	event.lead_id = new[LEAD_ID];
+	event.call_id = new_null[LEAD_CALL_ID] ? (Datum) 0 : new[LEAD_CALL_ID];
+	url = osmtalk_result(3, &isnull);
+	event.url = isnull ? (Datum) 0 : url;
+	osmtalk_record(&event);
+	SPI_finish();
+	osmtalk_unpin_search_path(nest_level);
+	return PointerGetDatum(NULL);
+}
