@@ -5,13 +5,10 @@
  * Knows nothing of HTTP: what is in the outbox is the worker's to send.
  */
 
-CREATE TRIGGER wake_worker AFTER INSERT ON osmtalk.outbox
-	FOR EACH STATEMENT EXECUTE FUNCTION osmtalk.wake_worker();
--- A row that brings another transaction's id was copied (a restored dump):
--- the worker's look by transaction would pass it over.
-CREATE TRIGGER reload_worker AFTER INSERT ON osmtalk.outbox
-	FOR EACH ROW WHEN (NEW.xid <> pg_catalog.pg_current_xact_id())
-	EXECUTE FUNCTION osmtalk.reload_worker();
+-- before the row is written: that needs no queue of events, and a wake-up for a
+-- row that another trigger keeps out does no harm
+CREATE TRIGGER wake_worker BEFORE INSERT ON osmtalk.outbox
+	FOR EACH ROW EXECUTE FUNCTION osmtalk.wake_worker();
 
 CREATE FUNCTION osmtalk.first_set(campaign text, organisation text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE

@@ -14,6 +14,7 @@
 #include "access/xact.h"
 #include "decide.h"
 #include "fmgr.h"
+#include "lookup.h"
 #include "nested.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
@@ -75,15 +76,8 @@ static OsmtalkRule call_status = {
 static OsmtalkRule may_wait = {
 	"may_wait", 5, {OSMTALK_OWN("call_status"), OSMTALK_TEXT, OSMTALK_JSONB, OSMTALK_TEXT, OSMTALK_TIME}};
 
-/*
- * The lock makes a call that is placed meanwhile wait, or makes this one see
- * it: only the latest decides.
- */
-static OsmtalkPlan lock_lead = {
-	"SELECT FROM osmtalk.leads l"
-	" WHERE l.id OPERATOR(pg_catalog.=) $1 AND l.call_id OPERATOR(pg_catalog.=) $2 FOR NO KEY UPDATE",
-	2,
-	{OSMTALK_TEXT, OSMTALK_TEXT}};
+static OsmtalkColumn lead_id = {"id", OSMTALK_TEXT, 0};
+static OsmtalkColumn lead_call_id = {"call_id", OSMTALK_TEXT, 0};
 
 static OsmtalkPlan record_analysis = {
 	"SELECT osmtalk.record_analysis($1)", 1, {OSMTALK_OWN(OSMTALK_CALLS_ROW)}};
@@ -109,32 +103,23 @@ awaits_analysis(const Call *call)
 	static const int of[] = {STATUS, AGENT_ID, ANALYSIS, ANALYSIS_ERROR, AWAITING_SINCE};
 	Datum values[lengthof(of)];
 	bool isnull[lengthof(of)];
-	bool awaits;
 
 	for (int i = 0; i < lengthof(of); i++)
 	{
 		values[i] = call->value[of[i]];
 		isnull[i] = call->null[of[i]];
 	}
-	if (!osmtalk_rule_holds(&may_wait, values, isnull))
-		return false;
-	SPI_connect();
-	awaits = osmtalk_agent_is_analyzed(call->value[AGENT_ID]);
-	SPI_finish();
-	return awaits;
+	return osmtalk_rule_holds(&may_wait, values, isnull) && osmtalk_agent_is_analyzed(call->value[AGENT_ID]);
 }
 
-/* Locks the call's lead if this is its latest call. */
+/*
+ * Locks the call's lead if this is its latest call.  The lock makes a call that
+ * is placed meanwhile wait, or makes this one see it: only the latest decides.
+ */
 static bool
 lock_if_latest(const Call *call)
 {
-	Datum values[2] = {call->value[LEAD_ID], call->value[ID]};
-	bool found;
-
-	SPI_connect();
-	found = osmtalk_run(&lock_lead, values, NULL) > 0;
-	SPI_finish();
-	return found;
+	return osmtalk_lock("leads", call->value[LEAD_ID], &lead_id, call->value[ID], &lead_call_id);
 }
 
 /* Sets in NEW what follows from its facts. */

@@ -13,6 +13,7 @@
 #include "decide.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "lookup.h"
 #include "record.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
@@ -75,15 +76,16 @@ static OsmtalkPlan apply_to_terminal = {
 	2,
 	{OSMTALK_TEXT, OSMTALK_OWN(OSMTALK_CALLS_ROW)}};
 
-static OsmtalkPlan find_analyzed_agent = {
-	"SELECT FROM osmtalk.agents a WHERE a.id OPERATOR(pg_catalog.=) $1 AND osmtalk.analysis_configured(a)",
-	1,
-	{OSMTALK_TEXT}};
+static OsmtalkRule analysis_configured = {
+	"analysis_configured", 1, {OSMTALK_OWN("agents")}};
 
 bool
 osmtalk_agent_is_analyzed(Datum agent_id)
 {
-	return osmtalk_run(&find_analyzed_agent, &agent_id, NULL) > 0;
+	Datum agent;
+
+	return osmtalk_lookup("agents", agent_id, NULL, 0, NULL, NULL, &agent) &&
+		osmtalk_rule_holds(&analysis_configured, &agent, NULL);
 }
 
 /*
@@ -249,14 +251,37 @@ osmtalk_leads_before_status(PG_FUNCTION_ARGS)
 											 changed, new, new_null));
 }
 
-static OsmtalkPlan render_transition = {
-	"SELECT c.org_id, osmtalk.lead_completed_body(pg_catalog.now(), c, $2),"
-	" osmtalk.first_set(c.webhook_url, s.default_webhook_url)"
-	"  FROM osmtalk.campaigns c"
-	"  LEFT JOIN osmtalk.org_settings s ON s.org_id OPERATOR(pg_catalog.=) c.org_id"
-	" WHERE c.id OPERATOR(pg_catalog.=) $1",
-	2,
-	{OSMTALK_TEXT, OSMTALK_OWN(OSMTALK_LEADS_ROW)}};
+static OsmtalkColumn campaign_columns[] = {{"org_id", OSMTALK_TEXT, 0}, {"webhook_url", OSMTALK_TEXT, 0}};
+static OsmtalkColumn org_columns[] = {{"default_webhook_url", OSMTALK_TEXT, 0}};
+
+static OsmtalkRule lead_completed_body = {
+	"lead_completed_body", 3, {OSMTALK_TIME, OSMTALK_OWN("campaigns"), OSMTALK_OWN(OSMTALK_LEADS_ROW)}};
+static OsmtalkRule first_set = {"first_set", 2, {OSMTALK_TEXT, OSMTALK_TEXT}};
+
+/* The organisation, the body and where it goes, as of now. */
+static void
+render_transition(OsmtalkEvent *event, Datum lead)
+{
+	Datum campaign[2], body_args[3], url, urls[2];
+	bool campaign_null[2], isnull, urls_null[2];
+
+	if (!osmtalk_lookup("campaigns", event->campaign_id, campaign_columns, 2, campaign, campaign_null, &body_args[1]))
+		elog(ERROR, "the lead's campaign does not exist");
+	event->org_id = campaign_null[0] ? (Datum) 0 : campaign[0];
+	urls[0] = campaign[1];
+	urls_null[0] = campaign_null[1];
+	urls_null[1] = true;
+	if (!campaign_null[0])
+		(void) osmtalk_lookup("org_settings", campaign[0], org_columns, 1, &urls[1], &urls_null[1], NULL);
+	url = osmtalk_rule(&first_set, urls, urls_null, &isnull);
+	event->url = isnull ? (Datum) 0 : url;
+
+	body_args[0] = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
+	body_args[2] = lead;
+	event->body = osmtalk_rule(&lead_completed_body, body_args, NULL, &isnull);
+	if (isnull)
+		event->body = (Datum) 0;
+}
 
 /*
  * Each transition from a non-terminal into a terminal status is an event.
@@ -267,8 +292,8 @@ osmtalk_leads_after_transition(PG_FUNCTION_ARGS)
 	TriggerData *trigger = osmtalk_row_trigger(fcinfo, TRIGGER_EVENT_AFTER, TRIGGER_EVENT_UPDATE);
 	TupleDesc desc = RelationGetDescr(trigger->tg_relation);
 	OsmtalkEvent event = {.type = "campaign.lead_completed"};
-	Datum old[LEAD_STATUS + 1], new[LEAD_COLUMNS], values[2], url;
-	bool old_null[lengthof(old)], new_null[lengthof(new)], isnull;
+	Datum old[LEAD_STATUS + 1], new[LEAD_COLUMNS];
+	bool old_null[lengthof(old)], new_null[lengthof(new)];
 	int nest_level;
 
 	osmtalk_read_row(trigger->tg_trigtuple, desc, lead_columns, lengthof(old), old, old_null);
@@ -280,17 +305,10 @@ osmtalk_leads_after_transition(PG_FUNCTION_ARGS)
 
 	nest_level = osmtalk_pin_search_path();
 	SPI_connect();
-	values[0] = new[LEAD_CAMPAIGN_ID];
-	values[1] = heap_copy_tuple_as_datum(trigger->tg_newtuple, desc);
-	if (osmtalk_run(&render_transition, values, NULL) != 1)
-		elog(ERROR, "the lead's campaign does not exist");
-	event.org_id = osmtalk_result(1, &isnull);
-	event.body = osmtalk_result(2, &isnull);
 	event.campaign_id = new[LEAD_CAMPAIGN_ID];
 	event.lead_id = new[LEAD_ID];
 	event.call_id = new_null[LEAD_CALL_ID] ? (Datum) 0 : new[LEAD_CALL_ID];
-	url = osmtalk_result(3, &isnull);
-	event.url = isnull ? (Datum) 0 : url;
+	render_transition(&event, heap_copy_tuple_as_datum(trigger->tg_newtuple, desc));
 	osmtalk_record(&event);
 	SPI_finish();
 	osmtalk_unpin_search_path(nest_level);

@@ -12,8 +12,7 @@
 #include "nested.h"
 
 /*
- * Whether the agent of a call has analysis configured; between SPI_connect()
- * and SPI_finish().
+ * Whether the agent of a call has analysis configured.
  */
 extern bool osmtalk_agent_is_analyzed(Datum agent_id);
 
