@@ -46,35 +46,27 @@ static OsmtalkColumn call_columns[CALL_COLUMNS] = {
 static OsmtalkRule disposition_by = {
 	"disposition_by", 3, {OSMTALK_OWN("call_status"), OSMTALK_BOOL, OSMTALK_JSONB}};
 
-/*
- * What each of the two does is named by the columns that it sets, which
- * triggers of the user's may go by.  At most one of them finds the lead.
- */
-#define DECIDE(change)                                                              \
-	"UPDATE osmtalk.leads l SET " change ","                                        \
-	" outcome = CASE WHEN osmtalk.has_analysis($4) THEN $4 END"                     \
-	"  FROM osmtalk.campaigns c"                                                    \
-	" WHERE l.id OPERATOR(pg_catalog.=) $1 AND l.call_id OPERATOR(pg_catalog.=) $2" \
-	"   AND c.id OPERATOR(pg_catalog.=) l.campaign_id AND NOT osmtalk.is_terminal(l.status)"
+static OsmtalkRule is_terminal = {"is_terminal", 1, {OSMTALK_OWN("lead_status")}};
+static OsmtalkRule has_analysis = {"has_analysis", 1, {OSMTALK_JSONB}};
+static OsmtalkRule lead_outcome = {"lead_outcome", 1, {OSMTALK_OWN("call_status")}};
+static OsmtalkRule is_retried = {
+	"is_retried", 4, {OSMTALK_OWN("lead_status"), OSMTALK_INT4, OSMTALK_OWN("_lead_status"), OSMTALK_INT4}};
 
+/* Each names the columns that it changes: triggers of the user's may go by them. */
 static OsmtalkPlan set_outcome = {
-	DECIDE("status = osmtalk.lead_outcome($3), disposition = $5") " AND osmtalk.is_retried(osmtalk.lead_outcome($3), l.attempts, c.retry_on, c.max_attempts) IS NOT TRUE",
-	5,
-	{OSMTALK_TEXT, OSMTALK_TEXT, OSMTALK_OWN("call_status"), OSMTALK_JSONB, OSMTALK_TEXT}};
+	"UPDATE osmtalk.leads SET status = $2, outcome = $3, disposition = $4 WHERE id OPERATOR(pg_catalog.=) $1",
+	4,
+	{OSMTALK_TEXT, OSMTALK_OWN("lead_status"), OSMTALK_JSONB, OSMTALK_TEXT}};
 
 static OsmtalkPlan set_retry = {
-	DECIDE("status = 'pending', next_attempt_at = pg_catalog.now() OPERATOR(pg_catalog.+) c.retry_backoff") " AND osmtalk.is_retried(osmtalk.lead_outcome($3), l.attempts, c.retry_on, c.max_attempts)",
-	4,
-	{OSMTALK_TEXT, OSMTALK_TEXT, OSMTALK_OWN("call_status"), OSMTALK_JSONB}};
+	"UPDATE osmtalk.leads SET status = 'pending', outcome = $2,"
+	" next_attempt_at = pg_catalog.now() OPERATOR(pg_catalog.+) $3"
+	" WHERE id OPERATOR(pg_catalog.=) $1",
+	3,
+	{OSMTALK_TEXT, OSMTALK_JSONB, OSMTALK_INTERVAL}};
 
 OsmtalkPlan osmtalk_apply_analysis = {
 	"SELECT osmtalk.apply_analysis($1)", 1, {OSMTALK_OWN(OSMTALK_CALLS_ROW)}};
-
-static OsmtalkPlan apply_to_terminal = {
-	"SELECT osmtalk.apply_analysis($2) FROM osmtalk.leads l"
-	" WHERE l.id OPERATOR(pg_catalog.=) $1 AND osmtalk.is_terminal(l.status)",
-	2,
-	{OSMTALK_TEXT, OSMTALK_OWN(OSMTALK_CALLS_ROW)}};
 
 static OsmtalkRule analysis_configured = {
 	"analysis_configured", 1, {OSMTALK_OWN("agents")}};
@@ -120,35 +112,65 @@ osmtalk_run_with_call(OsmtalkPlan *plan, HeapTuple call, TupleDesc desc)
 	osmtalk_run(plan, &row, NULL);
 }
 
+enum
+{
+	OF_LEAD_STATUS,
+	OF_LEAD_ATTEMPTS,
+	OF_LEAD_CAMPAIGN_ID,
+	OF_LEAD_CALL_ID,
+	OF_LEAD_COLUMNS
+};
+
+static OsmtalkColumn of_lead[OF_LEAD_COLUMNS] = {
+	{"status", OSMTALK_OWN("lead_status"), 0},
+	{"attempts", OSMTALK_INT4, 0},
+	{"campaign_id", OSMTALK_TEXT, 0},
+	{"call_id", OSMTALK_TEXT, 0}};
+
+static OsmtalkColumn of_policy[] = {
+	{"retry_on", OSMTALK_OWN("_lead_status"), 0},
+	{"max_attempts", OSMTALK_INT4, 0},
+	{"retry_backoff", OSMTALK_INTERVAL, 0}};
+
 void
 osmtalk_decide_lead(HeapTuple row, TupleDesc desc)
 {
-	Datum call[CALL_COLUMNS];
-	bool null[CALL_COLUMNS];
-	Datum values[5];
-	bool isnull[5];
+	Datum call[CALL_COLUMNS], lead[OF_LEAD_COLUMNS], policy[3];
+	bool null[CALL_COLUMNS], lead_null[OF_LEAD_COLUMNS], policy_null[3];
+	Datum outcome, analysis, disposition;
+	bool outcome_null, no_analysis, disposition_null;
 
 	osmtalk_read_row(row, desc, call_columns, CALL_COLUMNS, call, null);
-	if (null[CALL_LEAD_ID] || null[CALL_ID])
+	if (null[CALL_LEAD_ID] ||
+		!osmtalk_lookup("leads", call[CALL_LEAD_ID], of_lead, OF_LEAD_COLUMNS, lead, lead_null, NULL) ||
+		osmtalk_is_distinct(TEXTOID, lead[OF_LEAD_CALL_ID], lead_null[OF_LEAD_CALL_ID], call[CALL_ID], null[CALL_ID]))
 		return;
-	values[0] = call[CALL_LEAD_ID];
-	isnull[0] = false;
-	values[1] = call[CALL_ID];
-	isnull[1] = false;
-	values[2] = call[CALL_STATUS];
-	isnull[2] = null[CALL_STATUS];
-	values[3] = call[CALL_ANALYSIS];
-	isnull[3] = null[CALL_ANALYSIS];
-	values[4] = disposition_of(call, null, &isnull[4]);
+	if (osmtalk_rule_holds(&is_terminal, &lead[OF_LEAD_STATUS], NULL))
+	{
+		/*
+		 * The application made it terminal while the call ran, and its event
+		 * has said so: its word stands.
+		 */
+		osmtalk_run_with_call(&osmtalk_apply_analysis, row, desc);
+		return;
+	}
+	if (!osmtalk_lookup("campaigns", lead[OF_LEAD_CAMPAIGN_ID], of_policy, 3, policy, policy_null, NULL))
+		return;
 
-	if (osmtalk_run(&set_outcome, values, isnull) > 0 || osmtalk_run(&set_retry, values, isnull) > 0)
-		return;
-	/*
-	 * The application made it terminal while the call ran, and its event has
-	 * said so: its word stands.
-	 */
-	values[1] = heap_copy_tuple_as_datum(row, desc);
-	osmtalk_run(&apply_to_terminal, values, NULL);
+	analysis = call[CALL_ANALYSIS];
+	no_analysis = !osmtalk_rule_holds(&has_analysis, &call[CALL_ANALYSIS], &null[CALL_ANALYSIS]);
+	outcome = osmtalk_rule(&lead_outcome, &call[CALL_STATUS], &null[CALL_STATUS], &outcome_null);
+	if (osmtalk_rule_holds(&is_retried,
+						   (Datum[]){outcome, lead[OF_LEAD_ATTEMPTS], policy[0], policy[1]},
+						   (bool[]){outcome_null, lead_null[OF_LEAD_ATTEMPTS], policy_null[0], policy_null[1]}))
+		osmtalk_run(&set_retry, (Datum[]){call[CALL_LEAD_ID], analysis, policy[2]},
+					(bool[]){false, no_analysis, policy_null[2]});
+	else
+	{
+		disposition = disposition_of(call, null, &disposition_null);
+		osmtalk_run(&set_outcome, (Datum[]){call[CALL_LEAD_ID], outcome, analysis, disposition},
+					(bool[]){false, outcome_null, no_analysis, disposition_null});
+	}
 }
 
 /* decide_lead(call) */
@@ -200,8 +222,6 @@ static OsmtalkColumn lead_columns[LEAD_COLUMNS] = {
 	{"id", OSMTALK_TEXT, 0},
 	{"campaign_id", OSMTALK_TEXT, 0},
 	{"call_id", OSMTALK_TEXT, 0}};
-
-static OsmtalkRule is_terminal = {"is_terminal", 1, {OSMTALK_OWN("lead_status")}};
 
 static OsmtalkRule lead_disposition = {
 	"lead_disposition", 2, {OSMTALK_OWN("lead_status"), OSMTALK_TEXT}};

@@ -22,6 +22,7 @@
 #include "utils/datum.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
@@ -30,6 +31,14 @@
 
 /* ---- what is installed ---- */
 
+static Oid installation = InvalidOid;
+
+static void
+forget_installation(Datum arg, int cacheid, uint32 hashvalue)
+{
+	installation = InvalidOid;
+}
+
 /*
  * The extension creates its schema, so that each installation, and one that is
  * rolled back, has an oid of its own.
@@ -37,15 +46,26 @@
 Oid
 osmtalk_installation(void)
 {
-	return get_namespace_oid("osmtalk", false);
+	static bool watching = false;
+
+	if (!OidIsValid(installation))
+	{
+		if (!watching)
+		{
+			CacheRegisterSyscacheCallback(NAMESPACEOID, forget_installation, (Datum) 0);
+			watching = true;
+		}
+		installation = get_namespace_oid("osmtalk", false);
+	}
+	return installation;
 }
 
 Oid
-osmtalk_type_oid(const OsmtalkType *type)
+osmtalk_type_oid(OsmtalkType *type)
 {
 	Oid oid;
 
-	if (type->own_name == NULL)
+	if (type->own_name == NULL || type->installation == osmtalk_installation())
 		return type->oid;
 	oid = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum(type->own_name),
 						  ObjectIdGetDatum(osmtalk_installation()));
@@ -53,13 +73,15 @@ osmtalk_type_oid(const OsmtalkType *type)
 		ereport(ERROR,
 				errcode(ERRCODE_UNDEFINED_OBJECT),
 				errmsg("type \"osmtalk.%s\" does not exist", type->own_name));
+	type->oid = oid;
+	type->installation = osmtalk_installation();
 	return oid;
 }
 
 /* ---- statements ---- */
 
 static void
-prepare(OsmtalkPlan *p, Oid installation)
+prepare(OsmtalkPlan *p)
 {
 	Oid argtypes[OSMTALK_MAX_ARGS];
 	SPIPlanPtr plan;
@@ -78,18 +100,17 @@ prepare(OsmtalkPlan *p, Oid installation)
 		elog(ERROR, "could not prepare \"%s\": %s", p->sql, SPI_result_code_string(SPI_result));
 	SPI_keepplan(plan);
 	p->plan = plan;
-	p->installation = installation;
+	p->installation = osmtalk_installation();
 }
 
 uint64
 osmtalk_run(OsmtalkPlan *p, const Datum *values, const bool *isnull)
 {
-	Oid installation = osmtalk_installation();
 	char nulls[OSMTALK_MAX_ARGS];
 	int rc;
 
-	if (p->plan == NULL || p->installation != installation)
-		prepare(p, installation);
+	if (p->plan == NULL || p->installation != osmtalk_installation())
+		prepare(p);
 	for (int i = 0; i < p->nargs; i++)
 		nulls[i] = isnull != NULL && isnull[i] ? 'n' : ' ';
 	rc = SPI_execute_plan(p->plan, unconstify(Datum *, values), nulls, false, 0);
@@ -148,7 +169,7 @@ find_column(TupleDesc desc, OsmtalkColumn *column)
 		column->last = number;
 	}
 	type = TupleDescAttr(desc, number - 1)->atttypid;
-	if (type != column->type.oid && type != osmtalk_type_oid(&column->type) &&
+	if (type != osmtalk_type_oid(&column->type) &&
 		!IsBinaryCoercible(type, osmtalk_type_oid(&column->type)))
 		ereport(ERROR,
 				errcode(ERRCODE_DATATYPE_MISMATCH),

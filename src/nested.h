@@ -26,6 +26,7 @@ typedef struct OsmtalkType
 {
 	Oid oid;
 	const char *own_name;
+	Oid installation; /* for which oid is that of own_name */
 } OsmtalkType;
 
 #define OSMTALK_TEXT  \
@@ -47,6 +48,10 @@ typedef struct OsmtalkType
 #define OSMTALK_TIME         \
 	{                        \
 		TIMESTAMPTZOID, NULL \
+	}
+#define OSMTALK_INTERVAL              \
+	{                                 \
+		INTERVALOID, NULL, InvalidOid \
 	}
 #define OSMTALK_OWN(name) \
 	{                     \
@@ -101,7 +106,7 @@ extern bool osmtalk_rule_holds(OsmtalkRule *rule, const Datum *values, const boo
 
 /* Which CREATE EXTENSION this is about: what is kept of another is stale. */
 extern Oid osmtalk_installation(void);
-extern Oid osmtalk_type_oid(const OsmtalkType *type);
+extern Oid osmtalk_type_oid(OsmtalkType *type);
 
 /*
  * While user code may run that our statements fire: the search path that
