@@ -142,11 +142,15 @@ CREATE TRIGGER after_insert AFTER INSERT ON osmtalk.calls
  */
 CREATE FUNCTION osmtalk.calls_before_update() RETURNS trigger
 LANGUAGE c SECURITY DEFINER AS 'MODULE_PATHNAME', 'osmtalk_calls_before_update';
+COMMENT ON FUNCTION osmtalk.calls_before_update() IS
+'Trigger: sets in a call''s row what follows from its facts';
 CREATE TRIGGER before_update BEFORE UPDATE ON osmtalk.calls
 	FOR EACH ROW EXECUTE FUNCTION osmtalk.calls_before_update();
 
 CREATE FUNCTION osmtalk.calls_after_update() RETURNS trigger
 LANGUAGE c SECURITY DEFINER AS 'MODULE_PATHNAME', 'osmtalk_calls_after_update';
+COMMENT ON FUNCTION osmtalk.calls_after_update() IS
+'Trigger: decides the call''s lead, applies late analysis, writes the event of the first analysis';
 CREATE TRIGGER after_update AFTER UPDATE ON osmtalk.calls
 	FOR EACH ROW EXECUTE FUNCTION osmtalk.calls_after_update();
 

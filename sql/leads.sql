@@ -10,6 +10,8 @@
  */
 CREATE FUNCTION osmtalk.leads_before_status() RETURNS trigger
 LANGUAGE c AS 'MODULE_PATHNAME', 'osmtalk_leads_before_status';
+COMMENT ON FUNCTION osmtalk.leads_before_status() IS
+'Trigger: keeps the columns that follow from a lead''s status in step with it';
 CREATE TRIGGER before_status BEFORE UPDATE ON osmtalk.leads
 	FOR EACH ROW EXECUTE FUNCTION osmtalk.leads_before_status();
 
@@ -18,6 +20,8 @@ CREATE TRIGGER before_status BEFORE UPDATE ON osmtalk.leads
  */
 CREATE FUNCTION osmtalk.leads_after_transition() RETURNS trigger
 LANGUAGE c SECURITY DEFINER AS 'MODULE_PATHNAME', 'osmtalk_leads_after_transition';
+COMMENT ON FUNCTION osmtalk.leads_after_transition() IS
+'Trigger: writes the event of a lead that has become terminal';
 CREATE TRIGGER after_transition AFTER UPDATE ON osmtalk.leads
 	FOR EACH ROW EXECUTE FUNCTION osmtalk.leads_after_transition();
 

@@ -29,25 +29,25 @@ typedef struct OsmtalkType
 	Oid installation; /* for which oid is that of own_name */
 } OsmtalkType;
 
-#define OSMTALK_TEXT  \
-	{                 \
-		TEXTOID, NULL \
+#define OSMTALK_TEXT              \
+	{                             \
+		TEXTOID, NULL, InvalidOid \
 	}
-#define OSMTALK_JSONB  \
-	{                  \
-		JSONBOID, NULL \
+#define OSMTALK_JSONB              \
+	{                              \
+		JSONBOID, NULL, InvalidOid \
 	}
-#define OSMTALK_BOOL  \
-	{                 \
-		BOOLOID, NULL \
+#define OSMTALK_BOOL              \
+	{                             \
+		BOOLOID, NULL, InvalidOid \
 	}
-#define OSMTALK_INT4  \
-	{                 \
-		INT4OID, NULL \
+#define OSMTALK_INT4              \
+	{                             \
+		INT4OID, NULL, InvalidOid \
 	}
-#define OSMTALK_TIME         \
-	{                        \
-		TIMESTAMPTZOID, NULL \
+#define OSMTALK_TIME                     \
+	{                                    \
+		TIMESTAMPTZOID, NULL, InvalidOid \
 	}
 #define OSMTALK_INTERVAL              \
 	{                                 \
