@@ -39,16 +39,16 @@ open_table(const char *name, LOCKMODE lock)
 static bool
 find_row(Relation table, Datum key, Snapshot snapshot, TupleTableSlot *slot)
 {
-#if PG_VERSION_NUM >= 180000
-	Oid index_oid = RelationGetPrimaryKeyIndex(table, false);
-#else
-	Oid index_oid = RelationGetPrimaryKeyIndex(table);
-#endif
+	Oid index_oid;
 	Relation index;
 	IndexScanDesc scan;
 	ScanKeyData scan_key;
 	bool found;
 
+	/* as RelationGetPrimaryKeyIndex() does, whose arguments differ between versions */
+	if (!table->rd_indexvalid)
+		list_free(RelationGetIndexList(table));
+	index_oid = table->rd_pkindex;
 	if (!OidIsValid(index_oid))
 		ereport(ERROR,
 				errcode(ERRCODE_UNDEFINED_OBJECT),
