@@ -3,7 +3,7 @@
  *		How a call decides its lead, and what a lead's change of status brings
  *		about.
  *
- * What the rules say is said by SQL functions (rules.sql, leads.sql); here is
+ * What the rules say is said by SQL functions (rules.sql, configuration.sql, payloads.sql); here is
  * the order in which they are asked, and the statements.
  */
 #include "postgres.h"
