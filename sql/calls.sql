@@ -11,15 +11,21 @@
 /*
  * Whether a call that has ended as completed still waits for its analysis.
  */
+CREATE FUNCTION osmtalk.may_wait(
+	status osmtalk.call_status, agent_id text, analysis jsonb, analysis_error text, awaiting_since timestamptz) RETURNS boolean
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN status = 'completed' AND agent_id IS NOT NULL AND analysis_error IS NULL
+	AND NOT osmtalk.has_analysis(analysis)
+	AND (awaiting_since <= pg_catalog.now() - osmtalk.analysis_timeout()) IS NOT TRUE;
+COMMENT ON FUNCTION osmtalk.may_wait(osmtalk.call_status, text, jsonb, text, timestamptz) IS
+'Internal: whether an ended call waits for its analysis if its agent has analysis configured';
+
 CREATE FUNCTION osmtalk.awaits_analysis(call osmtalk.calls) RETURNS boolean
 LANGUAGE plpgsql STABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	IF call.status <> 'completed' OR call.agent_id IS NULL OR call.analysis_error IS NOT NULL
-		OR osmtalk.has_analysis(call.analysis)
-		OR call.awaiting_since <= now() - osmtalk.analysis_timeout()
-	THEN
+	IF NOT osmtalk.may_wait(call.status, call.agent_id, call.analysis, call.analysis_error, call.awaiting_since) THEN
 		RETURN false;
 	END IF;
 	PERFORM FROM osmtalk.agents a WHERE a.id = call.agent_id AND osmtalk.analysis_configured(a);
@@ -87,7 +93,7 @@ BEGIN
 
 	NEW.status := osmtalk.call_status(NEW.started_at, NEW.answered_at, NEW.ended_at,
 									  NEW.sip_status_code, NEW.voicemail_detected, NEW.error);
-	IF NEW.lead_id IS NOT NULL AND NEW.status NOT IN ('queued', 'in_progress') THEN
+	IF NEW.lead_id IS NOT NULL AND NOT osmtalk.is_open(NEW.status) THEN
 		NEW.awaiting_since := least(NEW.ended_at, now());
 		IF NOT osmtalk.awaits_analysis(NEW) THEN
 			NEW.awaiting_since := NULL;
@@ -130,87 +136,23 @@ CREATE TRIGGER after_insert AFTER INSERT ON osmtalk.calls
 					   AND (NEW.lead_id IS NOT NULL OR NEW.analyzed_at IS NOT NULL))
 	EXECUTE FUNCTION osmtalk.calls_after_insert();
 
+/*
+ * An update is seen by what has changed, not by what the statement names: a
+ * trigger of the user's may have set it.
+ */
 CREATE FUNCTION osmtalk.calls_before_update() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-	was_open constant boolean := OLD.status IN ('queued', 'in_progress');
-BEGIN
-	NEW.status := OLD.status;
-	NEW.placed_at := OLD.placed_at;
-	NEW.decided_at := OLD.decided_at;
-	NEW.analyzed_at := OLD.analyzed_at;
-	IF OLD.analyzed_at IS NULL AND osmtalk.has_analysis(NEW.analysis) AND NOT osmtalk.has_analysis(OLD.analysis) THEN
-		NEW.analyzed_at := now();
-	END IF;
-	NEW.awaiting_since := OLD.awaiting_since;
-
-	IF was_open THEN
-		NEW.status := osmtalk.call_status(NEW.started_at, NEW.answered_at, NEW.ended_at,
-										  NEW.sip_status_code, NEW.voicemail_detected, NEW.error);
-		IF NEW.status NOT IN ('queued', 'in_progress') THEN
-			NEW.awaiting_since := least(NEW.ended_at, now());
-		END IF;
-	END IF;
-
-	-- ended, and its lead is not decided: now, unless it waits
-	IF NEW.awaiting_since IS NOT NULL THEN
-		IF NEW.lead_id IS NULL THEN
-			NEW.awaiting_since := NULL;
-		ELSIF NOT osmtalk.awaits_analysis(NEW) THEN
-			NEW.awaiting_since := NULL;
-			-- The lock makes a call that is placed meanwhile wait, or makes
-			-- this one see it: only the latest decides.
-			PERFORM FROM osmtalk.leads l
-			  WHERE l.id = NEW.lead_id AND l.call_id = NEW.id FOR NO KEY UPDATE;
-			IF FOUND THEN
-				NEW.decided_at := now();
-			END IF;
-		END IF;
-	END IF;
-	RETURN NEW;
-END
-$$;
-CREATE TRIGGER before_update
-	-- by what has changed, not by what the statement names: a trigger of the user's may have set it
-	BEFORE UPDATE ON osmtalk.calls
-	FOR EACH ROW WHEN (
-		(NEW.started_at, NEW.answered_at, NEW.ended_at, NEW.sip_status_code, NEW.voicemail_detected)
-			IS DISTINCT FROM
-		(OLD.started_at, OLD.answered_at, OLD.ended_at, OLD.sip_status_code, OLD.voicemail_detected)
-		OR NEW.error IS DISTINCT FROM OLD.error
-		OR NEW.analysis IS DISTINCT FROM OLD.analysis
-		OR NEW.analysis_error IS DISTINCT FROM OLD.analysis_error
-		OR NEW.lead_id IS DISTINCT FROM OLD.lead_id
-		OR (NEW.status, NEW.placed_at, NEW.decided_at, NEW.analyzed_at)
-			IS DISTINCT FROM
-		(OLD.status, OLD.placed_at, OLD.decided_at, OLD.analyzed_at))
-	EXECUTE FUNCTION osmtalk.calls_before_update();
+LANGUAGE c SECURITY DEFINER AS 'MODULE_PATHNAME', 'osmtalk_calls_before_update';
+COMMENT ON FUNCTION osmtalk.calls_before_update() IS
+'Trigger: sets in a call''s row what follows from its facts';
+CREATE TRIGGER before_update BEFORE UPDATE ON osmtalk.calls
+	FOR EACH ROW EXECUTE FUNCTION osmtalk.calls_before_update();
 
 CREATE FUNCTION osmtalk.calls_after_update() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-	IF OLD.decided_at IS NULL AND NEW.decided_at IS NOT NULL THEN
-		PERFORM osmtalk.decide_lead(NEW);
-	ELSIF OLD.decided_at IS NOT NULL AND NEW.analysis IS DISTINCT FROM OLD.analysis THEN
-		PERFORM osmtalk.apply_analysis(NEW); -- late
-	END IF;
-	IF OLD.analyzed_at IS NULL AND NEW.analyzed_at IS NOT NULL THEN
-		PERFORM osmtalk.record_analysis(NEW);
-	END IF;
-	RETURN NULL;
-END
-$$;
-CREATE TRIGGER after_update
-	AFTER UPDATE ON osmtalk.calls
-	FOR EACH ROW WHEN (
-		(OLD.decided_at IS NULL AND NEW.decided_at IS NOT NULL)
-		OR (OLD.analyzed_at IS NULL AND NEW.analyzed_at IS NOT NULL)
-		OR (OLD.decided_at IS NOT NULL AND NEW.analysis IS DISTINCT FROM OLD.analysis))
-	EXECUTE FUNCTION osmtalk.calls_after_update();
+LANGUAGE c SECURITY DEFINER AS 'MODULE_PATHNAME', 'osmtalk_calls_after_update';
+COMMENT ON FUNCTION osmtalk.calls_after_update() IS
+'Trigger: decides the call''s lead, applies late analysis, writes the event of the first analysis';
+CREATE TRIGGER after_update AFTER UPDATE ON osmtalk.calls
+	FOR EACH ROW EXECUTE FUNCTION osmtalk.calls_after_update();
 
 /*
  * References made later are held to the same organisation as those made at

@@ -5,13 +5,16 @@
  * Knows nothing of HTTP: what is in the outbox is the worker's to send.
  */
 
-CREATE TRIGGER wake_worker AFTER INSERT ON osmtalk.outbox
-	FOR EACH STATEMENT EXECUTE FUNCTION osmtalk.wake_worker();
--- A row that brings another transaction's id was copied (a restored dump):
--- the worker's look by transaction would pass it over.
-CREATE TRIGGER reload_worker AFTER INSERT ON osmtalk.outbox
-	FOR EACH ROW WHEN (NEW.xid <> pg_catalog.pg_current_xact_id())
-	EXECUTE FUNCTION osmtalk.reload_worker();
+-- before the row is written: that needs no queue of events, and a wake-up for a
+-- row that another trigger keeps out does no harm
+CREATE TRIGGER wake_worker BEFORE INSERT ON osmtalk.outbox
+	FOR EACH ROW EXECUTE FUNCTION osmtalk.wake_worker();
+
+CREATE FUNCTION osmtalk.first_set(campaign text, organisation text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN COALESCE(NULLIF(campaign, ''), NULLIF(organisation, ''));
+COMMENT ON FUNCTION osmtalk.first_set(text, text) IS
+'The campaign''s URL or secret, the organisation''s where that is null or empty; null if neither is set';
 
 /*
  * Inlined where it is used in FROM, so that a batch is one join.
@@ -20,8 +23,8 @@ CREATE FUNCTION osmtalk.delivery_target(type text, org_id text, campaign_id text
 RETURNS TABLE (url text, secret text)
 LANGUAGE sql STABLE PARALLEL SAFE ROWS 1
 BEGIN ATOMIC
-	SELECT COALESCE(NULLIF(c.webhook_url, ''), NULLIF(s.default_webhook_url, '')),
-		   COALESCE(NULLIF(c.webhook_secret, ''), NULLIF(s.webhook_secret, ''))
+	SELECT osmtalk.first_set(c.webhook_url, s.default_webhook_url),
+		   osmtalk.first_set(c.webhook_secret, s.webhook_secret)
 	  FROM (SELECT 1) AS always
 	  LEFT JOIN osmtalk.org_settings s ON s.org_id = delivery_target.org_id
 	  LEFT JOIN osmtalk.campaigns c ON c.id = delivery_target.campaign_id
@@ -52,26 +55,8 @@ CREATE TRIGGER before_insert BEFORE INSERT ON osmtalk.outbox
 
 CREATE FUNCTION osmtalk.record_event(
 	type text, org_id text, campaign_id text, lead_id text, call_id text, body text) RETURNS text
-LANGUAGE plpgsql VOLATILE
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-	new_event_id constant text := osmtalk.new_id('evt');
-BEGIN
-	WITH target AS MATERIALIZED (
-		SELECT t.url FROM osmtalk.delivery_target(record_event.type, record_event.org_id, record_event.campaign_id) t
-	), event AS (
-		INSERT INTO osmtalk.events (id, type, org_id, campaign_id, lead_id, call_id, body, skipped_reason)
-		SELECT new_event_id, record_event.type, record_event.org_id, record_event.campaign_id,
-			   record_event.lead_id, record_event.call_id, record_event.body,
-			   CASE WHEN target.url IS NULL THEN 'no webhook URL' END
-		  FROM target
-	)
-	INSERT INTO osmtalk.outbox (event_id, endpoint_hash)
-	SELECT new_event_id, osmtalk.endpoint_hash(target.url) FROM target WHERE target.url IS NOT NULL;
-	RETURN new_event_id;
-END
-$$;
+LANGUAGE c VOLATILE
+AS 'MODULE_PATHNAME', 'osmtalk_record_event';
 COMMENT ON FUNCTION osmtalk.record_event(text, text, text, text, text, text) IS
 'Internal: writes the event, and its outbox row if there is a URL to send it to; returns the event''s id. The body''s timestamp is now()';
 

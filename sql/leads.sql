@@ -5,49 +5,25 @@
 
 /*
  * Keeps the columns that follow from the status in step with it, whoever
- * changes it.
+ * changes it.  These triggers have no WHEN condition: each statement would
+ * parse it anew.
  */
 CREATE FUNCTION osmtalk.leads_before_status() RETURNS trigger
-LANGUAGE plpgsql
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-	IF NOT osmtalk.is_terminal(NEW.status) THEN
-		NEW.completed_at := NULL;
-	ELSE
-		NEW.next_attempt_at := NULL;
-		IF NOT osmtalk.is_terminal(OLD.status) THEN
-			NEW.completed_at := now();
-		END IF;
-	END IF;
-	NEW.disposition := CASE WHEN NEW.status = 'completed' THEN coalesce(NEW.disposition, 'completed') END;
-	RETURN NEW;
-END
-$$;
+LANGUAGE c AS 'MODULE_PATHNAME', 'osmtalk_leads_before_status';
+COMMENT ON FUNCTION osmtalk.leads_before_status() IS
+'Trigger: keeps the columns that follow from a lead''s status in step with it';
 CREATE TRIGGER before_status BEFORE UPDATE ON osmtalk.leads
-	FOR EACH ROW WHEN (NEW.status <> OLD.status)
-	EXECUTE FUNCTION osmtalk.leads_before_status();
+	FOR EACH ROW EXECUTE FUNCTION osmtalk.leads_before_status();
 
 /*
  * Each transition from a non-terminal into a terminal status is an event.
  */
 CREATE FUNCTION osmtalk.leads_after_transition() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-	campaign osmtalk.campaigns;
-BEGIN
-	SELECT * INTO STRICT campaign FROM osmtalk.campaigns c WHERE c.id = NEW.campaign_id;
-	PERFORM osmtalk.record_event('campaign.lead_completed', campaign.org_id, campaign.id, NEW.id, NEW.call_id,
-								 osmtalk.lead_completed_body(now(), campaign, NEW));
-	RETURN NULL;
-END
-$$;
+LANGUAGE c SECURITY DEFINER AS 'MODULE_PATHNAME', 'osmtalk_leads_after_transition';
+COMMENT ON FUNCTION osmtalk.leads_after_transition() IS
+'Trigger: writes the event of a lead that has become terminal';
 CREATE TRIGGER after_transition AFTER UPDATE ON osmtalk.leads
-	-- is_terminal(), spelled out: a condition is parsed anew by each statement
-	FOR EACH ROW WHEN (OLD.status IN ('pending', 'calling') AND NEW.status NOT IN ('pending', 'calling'))
-	EXECUTE FUNCTION osmtalk.leads_after_transition();
+	FOR EACH ROW EXECUTE FUNCTION osmtalk.leads_after_transition();
 
 /*
  * A lead moves only between campaigns of one organisation: its calls carry
@@ -73,15 +49,12 @@ LANGUAGE plpgsql STABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	IF call.status <> 'completed' THEN
-		RETURN NULL;
-	END IF;
 	PERFORM FROM osmtalk.agents a WHERE a.id = call.agent_id AND osmtalk.analysis_configured(a);
-	RETURN CASE WHEN FOUND THEN osmtalk.disposition(call.analysis) ELSE 'completed' END;
+	RETURN osmtalk.disposition_by(call.status, FOUND, call.analysis);
 END
 $$;
 COMMENT ON FUNCTION osmtalk.call_disposition(osmtalk.calls) IS
-'The disposition that a call gives its lead: disposition() of its analysis if its agent has analysis configured, else completed; null unless the call completed';
+'The disposition that a call gives its lead: disposition_by() its agent';
 
 /*
  * What an analysis changes of a lead that is decided already.
@@ -106,37 +79,7 @@ COMMENT ON FUNCTION osmtalk.apply_analysis(osmtalk.calls) IS
  * this is the lead's latest call, and that it was not decided before.
  */
 CREATE FUNCTION osmtalk.decide_lead(call osmtalk.calls) RETURNS void
-LANGUAGE plpgsql VOLATILE
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-	lead record;
-	analysis constant jsonb := CASE WHEN osmtalk.has_analysis(call.analysis) THEN call.analysis END;
-	decided constant osmtalk.lead_status := call.status::text::osmtalk.lead_status;
-BEGIN
-	SELECT l.status, l.attempts, c.retry_on, c.max_attempts, c.retry_backoff INTO lead
-	  FROM osmtalk.leads l JOIN osmtalk.campaigns c ON c.id = l.campaign_id
-	 WHERE l.id = call.lead_id AND l.call_id = call.id FOR NO KEY UPDATE OF l;
-	IF NOT FOUND THEN
-		RETURN;
-	END IF;
-
-	IF osmtalk.is_terminal(lead.status) THEN
-		-- The application made it terminal while the call ran, and its event
-		-- has said so: its word stands.
-		PERFORM osmtalk.apply_analysis(call);
-	ELSIF decided = ANY (lead.retry_on) AND lead.attempts < lead.max_attempts THEN
-		UPDATE osmtalk.leads l
-		   SET status = 'pending', next_attempt_at = now() + lead.retry_backoff, outcome = analysis
-		 WHERE l.id = call.lead_id;
-	ELSE
-		UPDATE osmtalk.leads l
-		   SET status = decided, outcome = analysis,
-			   disposition = osmtalk.call_disposition(call)
-		 WHERE l.id = call.lead_id;
-	END IF;
-END
-$$;
-
+LANGUAGE c VOLATILE
+AS 'MODULE_PATHNAME', 'osmtalk_decide_lead_sql';
 COMMENT ON FUNCTION osmtalk.decide_lead(osmtalk.calls) IS
 'Internal: sets the lead''s outcome from its latest call, by the campaign''s retry policy';

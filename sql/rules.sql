@@ -45,6 +45,12 @@ RETURN COALESCE(
 COMMENT ON FUNCTION osmtalk.call_status(timestamptz, timestamptz, timestamptz, int, boolean, text) IS
 'The status of a call with these facts: its call_outcome() once it has ended, before that in_progress once it has started or was answered, else queued';
 
+CREATE FUNCTION osmtalk.is_open(status osmtalk.call_status) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN status IN ('queued'::osmtalk.call_status, 'in_progress'::osmtalk.call_status);
+COMMENT ON FUNCTION osmtalk.is_open(osmtalk.call_status) IS
+'Whether a call of this status has not ended: queued or in_progress';
+
 CREATE FUNCTION osmtalk.has_analysis(analysis jsonb) RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN analysis IS NOT NULL AND pg_catalog.jsonb_typeof(analysis) <> 'null';
@@ -63,6 +69,35 @@ RETURN CASE
 END;
 COMMENT ON FUNCTION osmtalk.disposition(jsonb) IS
 'The business outcome of a completed call, never null: qualified if lead_qualified or success is the JSON boolean true; not_interested or callback by the JSON string next_action; else completed';
+
+CREATE FUNCTION osmtalk.disposition_by(status osmtalk.call_status, analysis_configured boolean, analysis jsonb) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE
+	WHEN status <> 'completed'::osmtalk.call_status THEN NULL
+	WHEN analysis_configured THEN osmtalk.disposition(analysis)
+	ELSE 'completed'
+END;
+COMMENT ON FUNCTION osmtalk.disposition_by(osmtalk.call_status, boolean, jsonb) IS
+'The disposition that a call of this status gives its lead: disposition() of its analysis if its agent has analysis configured, else completed; null unless the call completed';
+
+CREATE FUNCTION osmtalk.lead_outcome(status osmtalk.call_status) RETURNS osmtalk.lead_status
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN status::text::osmtalk.lead_status;
+COMMENT ON FUNCTION osmtalk.lead_outcome(osmtalk.call_status) IS
+'The status that a call of this final status gives its lead, unless it is called again';
+
+CREATE FUNCTION osmtalk.lead_disposition(status osmtalk.lead_status, disposition text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN status = 'completed'::osmtalk.lead_status THEN COALESCE(disposition, 'completed') END;
+COMMENT ON FUNCTION osmtalk.lead_disposition(osmtalk.lead_status, text) IS
+'The disposition that a lead of this status may have: never null for a completed one, null for every other';
+
+CREATE FUNCTION osmtalk.is_retried(
+	outcome osmtalk.lead_status, attempts int, retry_on osmtalk.lead_status[], max_attempts int) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN outcome = ANY (retry_on) AND attempts < max_attempts;
+COMMENT ON FUNCTION osmtalk.is_retried(osmtalk.lead_status, int, osmtalk.lead_status[], int) IS
+'The retry policy: whether a lead with this outcome after this many attempts is called again';
 
 CREATE FUNCTION osmtalk.try_normalize_phone(phone_number text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE

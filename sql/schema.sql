@@ -144,12 +144,7 @@ COMMENT ON FUNCTION osmtalk.slot_is_over(smallint) IS
 CREATE FUNCTION osmtalk.wake_worker() RETURNS trigger
 LANGUAGE c AS 'MODULE_PATHNAME', 'osmtalk_wake_worker';
 COMMENT ON FUNCTION osmtalk.wake_worker() IS
-'Trigger: wakes this database''s worker when the transaction commits';
-
-CREATE FUNCTION osmtalk.reload_worker() RETURNS trigger
-LANGUAGE c AS 'MODULE_PATHNAME', 'osmtalk_reload_worker';
-COMMENT ON FUNCTION osmtalk.reload_worker() IS
-'Trigger: makes this database''s worker read the whole outbox again when the transaction commits';
+'Trigger: wakes this database''s worker when the transaction commits; if the row brings another transaction''s id, the worker reads the whole outbox again';
 
 CREATE FUNCTION osmtalk.start_worker() RETURNS void
 LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'osmtalk_start_worker';

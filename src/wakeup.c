@@ -11,9 +11,11 @@
 
 #include <signal.h>
 
+#include "access/htup_details.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "commands/trigger.h"
+#include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -22,13 +24,14 @@
 #include "storage/procarray.h"
 #include "storage/shmem.h"
 #include "utils/builtins.h"
+#include "utils/rel.h"
 #include "utils/timestamp.h"
+#include "utils/xid8.h"
 
 #include "settings.h"
 #include "wakeup.h"
 
 PG_FUNCTION_INFO_V1(osmtalk_wake_worker);
-PG_FUNCTION_INFO_V1(osmtalk_reload_worker);
 PG_FUNCTION_INFO_V1(osmtalk_start_worker);
 PG_FUNCTION_INFO_V1(osmtalk_worker_slots);
 
@@ -284,27 +287,35 @@ at_transaction_end(XactEvent event, void *arg)
 
 /* ---- SQL ---- */
 
-static Datum
-wake_by_trigger(FunctionCallInfo fcinfo, uint32 wake)
-{
-	if (!CALLED_AS_TRIGGER(fcinfo))
-		ereport(ERROR,
-				errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				errmsg("this function can only be called as a trigger"));
-	osmtalk_wake_at_commit(wake);
-	return PointerGetDatum(NULL);
-}
-
+/*
+ * Before a row is inserted into the outbox.  One that brings another
+ * transaction's id was copied (a restored dump): the worker's look by
+ * transaction would pass it over.
+ */
 Datum
 osmtalk_wake_worker(PG_FUNCTION_ARGS)
 {
-	return wake_by_trigger(fcinfo, OSMTALK_WAKE_LOOK);
-}
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	AttrNumber column;
+	TupleDesc desc;
+	Datum xid;
+	bool isnull;
 
-Datum
-osmtalk_reload_worker(PG_FUNCTION_ARGS)
-{
-	return wake_by_trigger(fcinfo, OSMTALK_WAKE_RELOAD);
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(trigger->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) || !TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
+		ereport(ERROR,
+				errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				errmsg("this function can only be called as the outbox's own trigger"));
+
+	desc = RelationGetDescr(trigger->tg_relation);
+	column = SPI_fnumber(desc, "xid");
+	if (column < 1)
+		ereport(ERROR, errcode(ERRCODE_UNDEFINED_COLUMN), errmsg("column \"xid\" does not exist"));
+	xid = heap_getattr(trigger->tg_trigtuple, column, desc, &isnull);
+	osmtalk_wake_at_commit(!isnull && FullTransactionIdEquals(DatumGetFullTransactionId(xid), GetTopFullTransactionId())
+							   ? OSMTALK_WAKE_LOOK
+							   : OSMTALK_WAKE_RELOAD);
+	return PointerGetDatum(trigger->tg_trigtuple);
 }
 
 Datum

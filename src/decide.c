@@ -1,0 +1,336 @@
+/*
+ * decide.c
+ *		How a call decides its lead, and what a lead's change of status brings
+ *		about.
+ *
+ * What the rules say is said by SQL functions (rules.sql, configuration.sql, payloads.sql); here is
+ * the order in which they are asked, and the statements.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "decide.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "lookup.h"
+#include "record.h"
+#include "utils/builtins.h"
+#include "utils/rel.h"
+#include "utils/timestamp.h"
+#include "utils/typcache.h"
+
+PG_FUNCTION_INFO_V1(osmtalk_decide_lead_sql);
+PG_FUNCTION_INFO_V1(osmtalk_leads_before_status);
+PG_FUNCTION_INFO_V1(osmtalk_leads_after_transition);
+
+/* ---- deciding ---- */
+
+enum
+{
+	CALL_ID,
+	CALL_LEAD_ID,
+	CALL_AGENT_ID,
+	CALL_STATUS,
+	CALL_ANALYSIS,
+	CALL_COLUMNS
+};
+
+static OsmtalkColumn call_columns[CALL_COLUMNS] = {
+	{"id", OSMTALK_TEXT, 0},
+	{"lead_id", OSMTALK_TEXT, 0},
+	{"agent_id", OSMTALK_TEXT, 0},
+	{"status", OSMTALK_OWN("call_status"), 0},
+	{"analysis", OSMTALK_JSONB, 0}};
+
+static OsmtalkRule disposition_by = {
+	"disposition_by", 3, {OSMTALK_OWN("call_status"), OSMTALK_BOOL, OSMTALK_JSONB}};
+
+static OsmtalkRule is_terminal = {"is_terminal", 1, {OSMTALK_OWN("lead_status")}};
+static OsmtalkRule has_analysis = {"has_analysis", 1, {OSMTALK_JSONB}};
+static OsmtalkRule lead_outcome = {"lead_outcome", 1, {OSMTALK_OWN("call_status")}};
+static OsmtalkRule is_retried = {
+	"is_retried", 4, {OSMTALK_OWN("lead_status"), OSMTALK_INT4, OSMTALK_OWN("_lead_status"), OSMTALK_INT4}};
+
+/* Each names the columns that it changes: triggers of the user's may go by them. */
+static OsmtalkPlan set_outcome = {
+	"UPDATE osmtalk.leads SET status = $2, outcome = $3, disposition = $4 WHERE id OPERATOR(pg_catalog.=) $1",
+	4,
+	{OSMTALK_TEXT, OSMTALK_OWN("lead_status"), OSMTALK_JSONB, OSMTALK_TEXT}};
+
+static OsmtalkPlan set_retry = {
+	"UPDATE osmtalk.leads SET status = 'pending', outcome = $2,"
+	" next_attempt_at = pg_catalog.now() OPERATOR(pg_catalog.+) $3"
+	" WHERE id OPERATOR(pg_catalog.=) $1",
+	3,
+	{OSMTALK_TEXT, OSMTALK_JSONB, OSMTALK_INTERVAL}};
+
+OsmtalkPlan osmtalk_apply_analysis = {
+	"SELECT osmtalk.apply_analysis($1)", 1, {OSMTALK_OWN(OSMTALK_CALLS_ROW)}};
+
+static OsmtalkRule analysis_configured = {
+	"analysis_configured", 1, {OSMTALK_OWN("agents")}};
+
+bool
+osmtalk_agent_is_analyzed(Datum agent_id)
+{
+	Datum agent;
+
+	return osmtalk_lookup("agents", agent_id, NULL, 0, NULL, NULL, &agent) &&
+		osmtalk_rule_holds(&analysis_configured, &agent, NULL);
+}
+
+/*
+ * The disposition that the call gives its lead.  The agent is looked at only
+ * where it makes a difference.
+ */
+static Datum
+disposition_of(const Datum *call, const bool *null, bool *isnull)
+{
+	Datum values[3] = {call[CALL_STATUS], BoolGetDatum(false), call[CALL_ANALYSIS]};
+	bool isnulls[3] = {null[CALL_STATUS], false, null[CALL_ANALYSIS]};
+	Datum unanalyzed, analyzed;
+	bool analyzed_null;
+
+	unanalyzed = osmtalk_rule(&disposition_by, values, isnulls, isnull);
+	if (null[CALL_AGENT_ID])
+		return unanalyzed;
+	values[1] = BoolGetDatum(true);
+	analyzed = osmtalk_rule(&disposition_by, values, isnulls, &analyzed_null);
+	if (!osmtalk_is_distinct(TEXTOID, unanalyzed, *isnull, analyzed, analyzed_null) ||
+		!osmtalk_agent_is_analyzed(call[CALL_AGENT_ID]))
+		return unanalyzed;
+	*isnull = analyzed_null;
+	return analyzed;
+}
+
+void
+osmtalk_run_with_call(OsmtalkPlan *plan, HeapTuple call, TupleDesc desc)
+{
+	Datum row = heap_copy_tuple_as_datum(call, desc);
+
+	osmtalk_run(plan, &row, NULL);
+}
+
+enum
+{
+	OF_LEAD_STATUS,
+	OF_LEAD_ATTEMPTS,
+	OF_LEAD_CAMPAIGN_ID,
+	OF_LEAD_CALL_ID,
+	OF_LEAD_COLUMNS
+};
+
+static OsmtalkColumn of_lead[OF_LEAD_COLUMNS] = {
+	{"status", OSMTALK_OWN("lead_status"), 0},
+	{"attempts", OSMTALK_INT4, 0},
+	{"campaign_id", OSMTALK_TEXT, 0},
+	{"call_id", OSMTALK_TEXT, 0}};
+
+static OsmtalkColumn of_policy[] = {
+	{"retry_on", OSMTALK_OWN("_lead_status"), 0},
+	{"max_attempts", OSMTALK_INT4, 0},
+	{"retry_backoff", OSMTALK_INTERVAL, 0}};
+
+void
+osmtalk_decide_lead(HeapTuple row, TupleDesc desc)
+{
+	Datum call[CALL_COLUMNS], lead[OF_LEAD_COLUMNS], policy[3];
+	bool null[CALL_COLUMNS], lead_null[OF_LEAD_COLUMNS], policy_null[3];
+	Datum outcome, analysis, disposition;
+	bool outcome_null, no_analysis, disposition_null;
+
+	osmtalk_read_row(row, desc, call_columns, CALL_COLUMNS, call, null);
+	if (null[CALL_LEAD_ID] ||
+		!osmtalk_lookup("leads", call[CALL_LEAD_ID], of_lead, OF_LEAD_COLUMNS, lead, lead_null, NULL) ||
+		osmtalk_is_distinct(TEXTOID, lead[OF_LEAD_CALL_ID], lead_null[OF_LEAD_CALL_ID], call[CALL_ID], null[CALL_ID]))
+		return;
+	if (osmtalk_rule_holds(&is_terminal, &lead[OF_LEAD_STATUS], NULL))
+	{
+		/*
+		 * The application made it terminal while the call ran, and its event
+		 * has said so: its word stands.
+		 */
+		osmtalk_run_with_call(&osmtalk_apply_analysis, row, desc);
+		return;
+	}
+	if (!osmtalk_lookup("campaigns", lead[OF_LEAD_CAMPAIGN_ID], of_policy, 3, policy, policy_null, NULL))
+		return;
+
+	analysis = call[CALL_ANALYSIS];
+	no_analysis = !osmtalk_rule_holds(&has_analysis, &call[CALL_ANALYSIS], &null[CALL_ANALYSIS]);
+	outcome = osmtalk_rule(&lead_outcome, &call[CALL_STATUS], &null[CALL_STATUS], &outcome_null);
+	if (osmtalk_rule_holds(&is_retried,
+						   (Datum[]){outcome, lead[OF_LEAD_ATTEMPTS], policy[0], policy[1]},
+						   (bool[]){outcome_null, lead_null[OF_LEAD_ATTEMPTS], policy_null[0], policy_null[1]}))
+		osmtalk_run(&set_retry, (Datum[]){call[CALL_LEAD_ID], analysis, policy[2]},
+					(bool[]){false, no_analysis, policy_null[2]});
+	else
+	{
+		disposition = disposition_of(call, null, &disposition_null);
+		osmtalk_run(&set_outcome, (Datum[]){call[CALL_LEAD_ID], outcome, analysis, disposition},
+					(bool[]){false, outcome_null, no_analysis, disposition_null});
+	}
+}
+
+/* decide_lead(call) */
+Datum
+osmtalk_decide_lead_sql(PG_FUNCTION_ARGS)
+{
+	HeapTupleHeader call;
+	HeapTupleData tuple;
+	TupleDesc desc;
+	int nest_level;
+
+	if (PG_ARGISNULL(0))
+		PG_RETURN_VOID();
+	call = PG_GETARG_HEAPTUPLEHEADER(0);
+	desc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(call), HeapTupleHeaderGetTypMod(call));
+	tuple.t_len = HeapTupleHeaderGetDatumLength(call);
+	ItemPointerSetInvalid(&tuple.t_self);
+	tuple.t_tableOid = InvalidOid;
+	tuple.t_data = call;
+
+	nest_level = osmtalk_pin_search_path();
+	SPI_connect();
+	osmtalk_decide_lead(&tuple, desc);
+	SPI_finish();
+	osmtalk_unpin_search_path(nest_level);
+	ReleaseTupleDesc(desc);
+	PG_RETURN_VOID();
+}
+
+/* ---- a lead's status ---- */
+
+enum
+{
+	LEAD_STATUS,
+	LEAD_DISPOSITION,
+	LEAD_NEXT_ATTEMPT_AT,
+	LEAD_COMPLETED_AT,
+	LEAD_ID,
+	LEAD_CAMPAIGN_ID,
+	LEAD_CALL_ID,
+	LEAD_COLUMNS
+};
+
+static OsmtalkColumn lead_columns[LEAD_COLUMNS] = {
+	{"status", OSMTALK_OWN("lead_status"), 0},
+	{"disposition", OSMTALK_TEXT, 0},
+	{"next_attempt_at", OSMTALK_TIME, 0},
+	{"completed_at", OSMTALK_TIME, 0},
+	{"id", OSMTALK_TEXT, 0},
+	{"campaign_id", OSMTALK_TEXT, 0},
+	{"call_id", OSMTALK_TEXT, 0}};
+
+static OsmtalkRule lead_disposition = {
+	"lead_disposition", 2, {OSMTALK_OWN("lead_status"), OSMTALK_TEXT}};
+
+/*
+ * Keeps the columns that follow from the status in step with it, whoever
+ * changes it.
+ */
+Datum
+osmtalk_leads_before_status(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = osmtalk_row_trigger(fcinfo, TRIGGER_EVENT_BEFORE, TRIGGER_EVENT_UPDATE);
+	TupleDesc desc = RelationGetDescr(trigger->tg_relation);
+	Datum old[LEAD_STATUS + 1], new[LEAD_COMPLETED_AT + 1], values[2];
+	bool old_null[lengthof(old)], new_null[lengthof(new)], isnull[2];
+	bool changed[lengthof(new)] = {false};
+
+	osmtalk_read_row(trigger->tg_trigtuple, desc, lead_columns, lengthof(old), old, old_null);
+	osmtalk_read_row(trigger->tg_newtuple, desc, lead_columns, lengthof(new), new, new_null);
+	/* a null status is not for us to refuse */
+	if (old_null[LEAD_STATUS] || new_null[LEAD_STATUS] || old[LEAD_STATUS] == new[LEAD_STATUS])
+		return PointerGetDatum(trigger->tg_newtuple);
+
+	if (!osmtalk_rule_holds(&is_terminal, &new[LEAD_STATUS], NULL))
+	{
+		new_null[LEAD_COMPLETED_AT] = true;
+		changed[LEAD_COMPLETED_AT] = true;
+	}
+	else
+	{
+		new_null[LEAD_NEXT_ATTEMPT_AT] = true;
+		changed[LEAD_NEXT_ATTEMPT_AT] = true;
+		if (!osmtalk_rule_holds(&is_terminal, &old[LEAD_STATUS], NULL))
+		{
+			new[LEAD_COMPLETED_AT] = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
+			new_null[LEAD_COMPLETED_AT] = false;
+			changed[LEAD_COMPLETED_AT] = true;
+		}
+	}
+	values[0] = new[LEAD_STATUS];
+	isnull[0] = false;
+	values[1] = new[LEAD_DISPOSITION];
+	isnull[1] = new_null[LEAD_DISPOSITION];
+	new[LEAD_DISPOSITION] = osmtalk_rule(&lead_disposition, values, isnull, &new_null[LEAD_DISPOSITION]);
+	changed[LEAD_DISPOSITION] = true;
+	return PointerGetDatum(osmtalk_write_row(trigger->tg_newtuple, desc, lead_columns, lengthof(new),
+											 changed, new, new_null));
+}
+
+static OsmtalkColumn campaign_columns[] = {{"org_id", OSMTALK_TEXT, 0}, {"webhook_url", OSMTALK_TEXT, 0}};
+static OsmtalkColumn org_columns[] = {{"default_webhook_url", OSMTALK_TEXT, 0}};
+
+static OsmtalkRule lead_completed_body = {
+	"lead_completed_body", 3, {OSMTALK_TIME, OSMTALK_OWN("campaigns"), OSMTALK_OWN(OSMTALK_LEADS_ROW)}};
+static OsmtalkRule first_set = {"first_set", 2, {OSMTALK_TEXT, OSMTALK_TEXT}};
+
+/* The organisation, the body and where it goes, as of now. */
+static void
+render_transition(OsmtalkEvent *event, Datum lead)
+{
+	Datum campaign[2], body_args[3], url, urls[2];
+	bool campaign_null[2], isnull, urls_null[2];
+
+	if (!osmtalk_lookup("campaigns", event->campaign_id, campaign_columns, 2, campaign, campaign_null, &body_args[1]))
+		elog(ERROR, "the lead's campaign does not exist");
+	event->org_id = campaign_null[0] ? (Datum) 0 : campaign[0];
+	urls[0] = campaign[1];
+	urls_null[0] = campaign_null[1];
+	urls_null[1] = true;
+	if (!campaign_null[0])
+		(void) osmtalk_lookup("org_settings", campaign[0], org_columns, 1, &urls[1], &urls_null[1], NULL);
+	url = osmtalk_rule(&first_set, urls, urls_null, &isnull);
+	event->url = isnull ? (Datum) 0 : url;
+
+	body_args[0] = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
+	body_args[2] = lead;
+	event->body = osmtalk_rule(&lead_completed_body, body_args, NULL, &isnull);
+	if (isnull)
+		event->body = (Datum) 0;
+}
+
+/*
+ * Each transition from a non-terminal into a terminal status is an event.
+ */
+Datum
+osmtalk_leads_after_transition(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = osmtalk_row_trigger(fcinfo, TRIGGER_EVENT_AFTER, TRIGGER_EVENT_UPDATE);
+	TupleDesc desc = RelationGetDescr(trigger->tg_relation);
+	OsmtalkEvent event = {.type = "campaign.lead_completed"};
+	Datum old[LEAD_STATUS + 1], new[LEAD_COLUMNS];
+	bool old_null[lengthof(old)], new_null[lengthof(new)];
+	int nest_level;
+
+	osmtalk_read_row(trigger->tg_trigtuple, desc, lead_columns, lengthof(old), old, old_null);
+	osmtalk_read_row(trigger->tg_newtuple, desc, lead_columns, lengthof(new), new, new_null);
+	if (old[LEAD_STATUS] == new[LEAD_STATUS] ||
+		osmtalk_rule_holds(&is_terminal, &old[LEAD_STATUS], NULL) ||
+		!osmtalk_rule_holds(&is_terminal, &new[LEAD_STATUS], NULL))
+		return PointerGetDatum(NULL);
+
+	nest_level = osmtalk_pin_search_path();
+	SPI_connect();
+	event.campaign_id = new[LEAD_CAMPAIGN_ID];
+	event.lead_id = new[LEAD_ID];
+	event.call_id = new_null[LEAD_CALL_ID] ? (Datum) 0 : new[LEAD_CALL_ID];
+	render_transition(&event, heap_copy_tuple_as_datum(trigger->tg_newtuple, desc));
+	osmtalk_record(&event);
+	SPI_finish();
+	osmtalk_unpin_search_path(nest_level);
+	return PointerGetDatum(NULL);
+}

@@ -1,0 +1,28 @@
+/*
+ * lookup.h
+ *		One row by its primary key.
+ */
+#ifndef OSMTALK_LOOKUP_H
+#define OSMTALK_LOOKUP_H
+
+#include "postgres.h"
+
+#include "access/tupdesc.h"
+#include "nested.h"
+
+/*
+ * The columns of the row of one of the extension's tables, all in the current
+ * memory context, and, unless ROW is NULL, the row as a composite value; false
+ * if there is none.
+ */
+extern bool osmtalk_lookup(const char *table, Datum key, OsmtalkColumn *columns, int ncolumns,
+						   Datum *values, bool *isnull, Datum *row);
+
+/*
+ * SELECT FOR NO KEY UPDATE of the row with that key whose column, a text, has
+ * that value; false if there is none.
+ */
+extern bool osmtalk_lock(const char *table, Datum key, OsmtalkColumn *key_column,
+						 Datum value, OsmtalkColumn *value_column);
+
+#endif
