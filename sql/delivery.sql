@@ -50,7 +50,7 @@ BEGIN
 END
 $$;
 CREATE TRIGGER before_insert BEFORE INSERT ON osmtalk.outbox
-	FOR EACH ROW WHEN (NEW.endpoint_hash IS NULL)
+	FOR EACH ROW WHEN (NEW.endpoint_hash = 0)
 	EXECUTE FUNCTION osmtalk.outbox_before_insert();
 
 CREATE FUNCTION osmtalk.record_event(

@@ -171,7 +171,7 @@ CREATE TABLE osmtalk.outbox (
 	due_at timestamptz NOT NULL DEFAULT now(),
 	attempts int NOT NULL DEFAULT 0,
 	origin text NOT NULL DEFAULT osmtalk.current_origin(),
-	endpoint_hash bigint NOT NULL,
+	endpoint_hash bigint NOT NULL DEFAULT 0,
 	xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
 	worker_deaths smallint NOT NULL DEFAULT 0,
 	slot smallint NOT NULL DEFAULT osmtalk.current_slot(),
@@ -189,7 +189,7 @@ COMMENT ON TABLE osmtalk.outbox IS 'One row per event still to be delivered, gon
 COMMENT ON COLUMN osmtalk.outbox.due_at IS 'Not sent before';
 COMMENT ON COLUMN osmtalk.outbox.attempts IS 'Attempts that have ended, those of an earlier delivery included';
 COMMENT ON COLUMN osmtalk.outbox.origin IS 'current_origin() of the database that enqueued it; rows of another are never sent, see adopt()';
-COMMENT ON COLUMN osmtalk.outbox.endpoint_hash IS 'endpoint_hash() of the URL when it was enqueued: which queue it waits in; set by itself. It is sent to the URL in force then';
+COMMENT ON COLUMN osmtalk.outbox.endpoint_hash IS 'endpoint_hash() of the URL when it was enqueued: which queue it waits in; 0: not known. It is sent to the URL in force then';
 COMMENT ON COLUMN osmtalk.outbox.xid IS 'The transaction that enqueued it';
 COMMENT ON COLUMN osmtalk.outbox.worker_deaths IS 'In how many worker deaths in succession it was in flight';
 COMMENT ON COLUMN osmtalk.outbox.slot IS 'The event''s; if it is another, the worker sets it right';
