@@ -16,7 +16,7 @@ INSERT INTO osmtalk.calls (id, lead_id, answered_at) SELECT 'call' || i, 'ld' ||
 -- The tables that a command's triggers write to: besides the one that it names,
 -- or to that one once more.
 CREATE FUNCTION pg_temp.written() RETURNS TABLE (name text, n bigint) LANGUAGE sql AS $$
-	SELECT relname::text, n_tup_ins + n_tup_upd FROM pg_stat_xact_user_tables WHERE schemaname = 'osmtalk'
+	SELECT regexp_replace(relname::text, '_([0-9]{2}|kept)$', ''), sum(n_tup_ins + n_tup_upd)::bigint FROM pg_stat_xact_user_tables WHERE schemaname = 'osmtalk' GROUP BY 1
 $$;
 CREATE FUNCTION pg_temp.touched(command text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE

@@ -1,6 +1,9 @@
 /*
  * scheduler_test.c
  *		Which event is sent next: windows, turns, limits and their order.
+ *
+ * A small model of the outbox plays the claimer: of each endpoint the ids that
+ * wait, in order.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -10,10 +13,14 @@
 
 #define SECOND 1000000
 #define MOST 4096
+#define MOST_IDS 4000
 
 static OsmtalkScheduler *s;
-static OsmtalkTicket *picked[MOST];
-static int	npicked;
+static OsmtalkTicket *started[MOST];
+static int	nstarted;
+
+/* the outbox: per endpoint hash, whether an id waits there */
+static unsigned char waiting[8][MOST_IDS];
 
 static void
 fresh(int max_in_flight, int max_per_endpoint)
@@ -23,324 +30,481 @@ fresh(int max_in_flight, int max_per_endpoint)
 	if (s == NULL)
 		abort();
 	osmtalk_scheduler_set_limits(s, max_in_flight, max_per_endpoint);
-	npicked = 0;
+	nstarted = 0;
+	memset(waiting, 0, sizeof(waiting));
 }
 
+static OsmtalkEndpoint *
+endpoint(int64_t hash)
+{
+	OsmtalkEndpoint *e = osmtalk_scheduler_endpoint(s, hash, 0);
+
+	if (e == NULL)
+		abort();
+	return e;
+}
+
+/* Events of an endpoint that need no model: there are always enough. */
 static void
-add(const char *endpoint, int64_t first, int count)
+find(int64_t hash, int64_t first, int count)
 {
 	for (int i = 0; i < count; i++)
-		if (!osmtalk_scheduler_add(s, osmtalk_scheduler_endpoint(s, endpoint), first + i, 0, 0, false))
+		if (!osmtalk_scheduler_found(s, endpoint(hash), first + i))
 			abort();
 }
 
-/* Picks all that may be sent at that time; returns how many. */
+/* Claims all that may be; returns how many. */
 static int
-pick_all(int64_t now)
-{
-	int			before = npicked;
-	OsmtalkTicket *t;
-
-	while (npicked < MOST && (t = osmtalk_scheduler_pick(s, now)) != NULL)
-		picked[npicked++] = t;
-	return npicked - before;
-}
-
-/* Ends all requests of an endpoint, or of all endpoints, oldest first. */
-static void
-finish_all(const char *endpoint, OsmtalkVerdict verdict)
-{
-	int			kept = 0;
-
-	for (int i = 0; i < npicked; i++)
-	{
-		if (endpoint == NULL || strcmp(osmtalk_scheduler_endpoint_name(picked[i]->endpoint), endpoint) == 0)
-			osmtalk_scheduler_done(s, picked[i], verdict);
-		else
-			picked[kept++] = picked[i];
-	}
-	npicked = kept;
-}
-
-static int
-in_flight_of(const char *endpoint)
+claim_all(int64_t now, size_t bytes)
 {
 	int			n = 0;
+	OsmtalkTicket *t;
 
-	for (int i = 0; i < npicked; i++)
-		n += strcmp(osmtalk_scheduler_endpoint_name(picked[i]->endpoint), endpoint) == 0;
+	while ((t = osmtalk_scheduler_pick(s, now)) != NULL)
+	{
+		OsmtalkEndpoint *e = t->endpoint;
+		int64_t		id = t->id ? t->id : e->cursor + 1;
+
+		osmtalk_scheduler_ready(s, t, id, bytes, now);
+		osmtalk_scheduler_passed(s, e, id, OSMTALK_REST_AS_FOUND);
+		n++;
+	}
 	return n;
 }
 
-/* Lets an endpoint answer until its window is at its cap. */
-static void
-prove(const char *endpoint, int64_t now)
+static int
+start_all(int64_t now)
 {
-	add(endpoint, 1000000, 200);
-	for (int i = 0; i < 100; i++)
+	int			before = nstarted;
+	OsmtalkTicket *t;
+
+	while (nstarted < MOST && (t = osmtalk_scheduler_start(s, now)) != NULL)
+		started[nstarted++] = t;
+	return nstarted - before;
+}
+
+static int
+go(int64_t now)
+{
+	claim_all(now, 500);
+	return start_all(now);
+}
+
+/* Ends all requests of an endpoint, or of all (-1), oldest first. */
+static void
+finish(int64_t hash, OsmtalkVerdict verdict)
+{
+	int			kept = 0;
+
+	for (int i = 0; i < nstarted; i++)
 	{
-		pick_all(now);
-		finish_all(endpoint, OSMTALK_ANSWERED);
+		if (hash < 0 || started[i]->endpoint->hash == hash)
+			osmtalk_scheduler_done(s, started[i], verdict);
+		else
+			started[kept++] = started[i];
 	}
+	nstarted = kept;
+}
+
+static int
+in_flight_of(int64_t hash)
+{
+	int			n = 0;
+
+	for (int i = 0; i < nstarted; i++)
+		n += started[i]->endpoint->hash == hash;
+	return n;
+}
+
+/* Lets an endpoint answer until its window is at its cap and it has nothing left. */
+static void
+prove(int64_t hash)
+{
+	find(hash, endpoint(hash)->cursor + 1, 100);
+	while (go(0) > 0)
+		finish(hash, OSMTALK_ANSWERED);
 }
 
 static void
 test_window(void)
 {
 	fresh(256, 32);
-	add("a", 1, 1000);
-	CHECK(pick_all(0) == 2, "an endpoint starts with two requests in flight");
-	CHECK(picked[0]->id == 1 && picked[1]->id == 2, "its events leave in the order they came");
-	finish_all("a", OSMTALK_ANSWERED);
-	CHECK(pick_all(0) == 4, "each success adds one");
-	for (int i = 0; i < 20; i++)
+	find(1, 1, 1000);
+	CHECK(go(0) == 2, "an endpoint starts with two requests in flight");
+	CHECK(started[0]->id == 1 && started[1]->id == 2, "its events leave in the order of their ids");
+	finish(1, OSMTALK_ANSWERED);
+	CHECK(go(0) == 4, "each success adds one");
+	for (int i = 0; i < 8; i++)
 	{
-		finish_all("a", OSMTALK_ANSWERED);
-		pick_all(0);
+		finish(1, OSMTALK_ANSWERED);
+		go(0);
 	}
-	CHECK(in_flight_of("a") == 32, "up to the cap");
-	finish_all("a", OSMTALK_NO_ANSWER);
-	CHECK(pick_all(0) == 1, "a sick endpoint is probed with one request");
-	finish_all("a", OSMTALK_NO_ANSWER);
-	CHECK(pick_all(0) == 1, "and again");
-	finish_all("a", OSMTALK_ANSWERED);
-	CHECK(pick_all(0) == 2, "and grows back as it answers");
-	finish_all("a", OSMTALK_NOT_SENT);
-	CHECK(pick_all(0) == 2, "what was not sent says nothing");
+	CHECK(in_flight_of(1) == 32, "up to the cap: %d", in_flight_of(1));
+	finish(1, OSMTALK_NO_ANSWER);
+	CHECK(go(0) == 1, "a sick endpoint is probed with one request");
+	finish(1, OSMTALK_NO_ANSWER);
+	CHECK(go(0) == 1, "and again");
+	finish(1, OSMTALK_ANSWERED);
+	CHECK(go(0) == 2, "and grows back as it answers");
+	finish(1, OSMTALK_NOT_SENT);
+	CHECK(go(0) == 2, "what was not sent says nothing");
 }
 
 static void
-test_turns(void)
+test_ahead(void)
 {
-	int			first[3] = {0};
-
-	fresh(6, 32);
-	add("a", 1, 100);
-	add("b", 201, 100);
-	add("c", 301, 100);
-	for (int i = 0; i < 30; i++)
+	fresh(256, 32);
+	find(1, 1, 10);
+	CHECK(claim_all(0, 500) == 2, "a fresh endpoint has nothing claimed ahead");
+	start_all(0);
+	finish(1, OSMTALK_ANSWERED);
+	while (go(0) > 0)
+		finish(1, OSMTALK_ANSWERED);
+	prove(1);
+	find(1, endpoint(1)->cursor + 1, 100000);
+	CHECK(osmtalk_scheduler_appetite(s, 0) == OSMTALK_HUNGRY, "what could be sent is to be claimed");
+	CHECK(claim_all(0, 500) == 256, "a proven one seven windows beyond its own");
+	CHECK(start_all(0) == 32, "of which it sends what its window holds");
+	CHECK(osmtalk_scheduler_appetite(s, 0) != OSMTALK_HUNGRY, "and the rest is enough for now");
+	for (int i = 0; i < 7; i++)
 	{
-		pick_all(0);
-		finish_all(NULL, OSMTALK_ANSWERED);
+		finish(1, OSMTALK_ANSWERED);
+		start_all(0);
 	}
-	/* all are proven now, with windows beyond six */
-	pick_all(0);
-	for (int i = 0; i < npicked; i++)
-		first[osmtalk_scheduler_endpoint_name(picked[i]->endpoint)[0] - 'a']++;
-	CHECK(npicked == 6, "max_in_flight holds");
-	CHECK(first[0] == 2 && first[1] == 2 && first[2] == 2, "endpoints take turns: %d %d %d", first[0], first[1], first[2]);
-	CHECK(!osmtalk_scheduler_can_pick(s, 0), "and no more may be picked");
+	CHECK(osmtalk_scheduler_appetite(s, 0) == OSMTALK_HUNGRY, "until it runs low");
+	finish(1, OSMTALK_ANSWERED);
+	CHECK(claim_all(0, 1024 * 1024) == 32, "large ones are not claimed ahead");
+
+	fresh(100, 50);
+	for (int i = 1; i <= 20; i++)
+		prove(i);
+	for (int i = 1; i <= 20; i++)
+		find(i, endpoint(i)->cursor + 1, 1000);
+	CHECK(claim_all(0, 500) == 200, "in all, no more than twice the slots");
+	CHECK(start_all(0) == 100, "max_in_flight holds");
+	for (int i = 1; i <= 20; i++)
+		CHECK(in_flight_of(i) == 5, "endpoints take turns: %d has %d", i, in_flight_of(i));
 }
 
 static void
 test_hung_endpoints(void)
 {
-	fresh(256, 32);
-	prove("healthy", 0);
-	for (int i = 0; i < 500; i++)
-	{
-		char		name[32];
+	OsmtalkTicket *t;
 
-		snprintf(name, sizeof(name), "hung%d", i);
-		add(name, 10000 + 100 * i, 10);
-	}
-	pick_all(0);
-	CHECK(npicked == 64, "fresh endpoints hold a quarter of the slots: %d", npicked);
-	add("healthy", 1, 1000);
-	CHECK(pick_all(0) == 32 && in_flight_of("healthy") == 32, "a healthy one gets all of its window beside them");
-	finish_all("healthy", OSMTALK_ANSWERED);
-	pick_all(5 * SECOND);
-	CHECK(npicked == 128 + 32 && in_flight_of("healthy") == 32,
-		  "with those that hang, half of the slots; the healthy one keeps its own: %d", npicked);
-	finish_all("healthy", OSMTALK_ANSWERED);
-	finish_all(NULL, OSMTALK_NO_ANSWER);
-	for (int i = 0; i < 20; i++)
-	{
-		pick_all((20 + i) * (int64_t) SECOND);
-		if (i < 19)
-			finish_all(NULL, OSMTALK_NO_ANSWER);
-	}
-	/* all 500 have failed by now */
-	CHECK(npicked - in_flight_of("healthy") == 64, "once known, the sick hold a quarter: %d", npicked - in_flight_of("healthy"));
-	add("late", 100000, 10);
-	pick_all(40 * (int64_t) SECOND);
-	CHECK(in_flight_of("late") == 2, "and a fresh one gets in at once");
+	fresh(256, 32);
+	prove(1);
+	for (int i = 0; i < 500; i++)
+		find(1000 + i, 1, 10);
+	CHECK(go(0) == 64, "fresh endpoints hold a quarter of the slots: %d", nstarted);
+	find(1, endpoint(1)->cursor + 1, 1000);
+	go(0);
+	CHECK(in_flight_of(1) == 32, "a healthy one gets all of its window beside them");
+	/* what the healthy one has ready counts with it: it is handed back when it is of no use */
+	osmtalk_scheduler_appetite(s, 2 * SECOND);
+	while ((t = osmtalk_scheduler_stale(s, SECOND)) != NULL)
+		osmtalk_scheduler_done(s, t, OSMTALK_NOT_SENT);
+	go(2 * SECOND);
+	CHECK(nstarted == 128, "those that hang count as sick, and share a half with the fresh: %d", nstarted);
+	for (int i = 0; i < nstarted; i++)
+		if (started[i]->endpoint->hash == 1)
+		{
+			osmtalk_scheduler_done(s, started[i], OSMTALK_ANSWERED);
+			started[i--] = started[--nstarted];
+		}
+	go(3 * SECOND);
+	CHECK(in_flight_of(1) == 32, "a healthy one is still served: %d", in_flight_of(1));
+	finish(-1, OSMTALK_NO_ANSWER);
+	go(20 * SECOND);
+	CHECK(nstarted <= 128 + 1, "after the time-outs they share a half: %d", nstarted);
 }
 
 static void
 test_slow(void)
 {
-	fresh(64, 32);
-	prove("a", 0);
-	prove("b", 0);
-	add("a", 1, 1000);
-	pick_all(0);
-	CHECK(in_flight_of("a") == 32, "a proven endpoint fills its window");
-	add("c", 5000, 10);
-	CHECK(pick_all(0) == 2, "a new one gets in beside it");
-	add("d", 6000, 10);
-	CHECK(pick_all(2 * SECOND) == 0, "once it hangs for a second it counts as unproven, and new ones wait");
-	add("b", 7000, 1000);
-	CHECK(pick_all(2 * SECOND) == 30, "the healthy take what is left");
-	finish_all("a", OSMTALK_ANSWERED);
-	CHECK(pick_all(2 * SECOND) > 0 && in_flight_of("d") == 2, "and new ones come in when it has answered");
+	fresh(40, 20);
+	prove(1);
+	find(1, endpoint(1)->cursor + 1, 100);
+	go(0);
+	CHECK(in_flight_of(1) == 20, "a proven endpoint");
+	osmtalk_scheduler_done(s, started[--nstarted], OSMTALK_ANSWERED);
+	go(2 * SECOND);
+	CHECK(in_flight_of(1) <= 20, "whose requests are slow gets no more than the sick");
+	CHECK(osmtalk_scheduler_start(s, 2 * SECOND) == NULL, "so long as they are");
+	finish(1, OSMTALK_ANSWERED);
+	go(2 * SECOND);
+	CHECK(in_flight_of(1) == 20, "and all when they have ended: %d", in_flight_of(1));
 }
 
 static void
-test_later(void)
+test_late_and_later(void)
 {
 	int64_t		at;
-	OsmtalkEndpoint *e;
+	OsmtalkTicket *t;
 
-	fresh(10, 10);
-	e = osmtalk_scheduler_endpoint(s, "a");
+	fresh(256, 2);
+	find(1, 10, 1);
+	t = osmtalk_scheduler_pick(s, 0);
+	osmtalk_scheduler_ready(s, t, 10, 1, 0);
+	osmtalk_scheduler_passed(s, endpoint(1), 10, OSMTALK_REST_NONE);
+	find(1, 7, 1);
+	t = osmtalk_scheduler_pick(s, 0);
+	CHECK(t != NULL && t->id == 7, "an id behind the cursor is handed out by itself");
+	osmtalk_scheduler_done(s, t, OSMTALK_NOT_SENT);
+	CHECK(osmtalk_scheduler_pick(s, 0) == NULL, "once");
+
+	osmtalk_scheduler_passed(s, endpoint(1), 100000, OSMTALK_REST_NONE);
+	for (int i = 0; i < 1024; i++)
+		find(1, 2000 + i, 1);
+	CHECK(endpoint(1)->cursor == 100000, "a thousand of them are kept");
+	find(1, 1500, 1);
+	CHECK(endpoint(1)->cursor == 1499, "for more the cursor is set back: %ld", (long) endpoint(1)->cursor);
+
+	fresh(256, 2);
 	CHECK(!osmtalk_scheduler_next_due(s, &at), "nothing is due later");
-	for (int i = 0; i < 100; i++)
-		(void) osmtalk_scheduler_add(s, e, i, 1000 + (i * 37) % 100, 0, false);
-	CHECK(osmtalk_scheduler_queued(s) == 100, "all are queued");
-	CHECK(osmtalk_scheduler_next_due(s, &at) && at == 1000, "the first is due first");
-	CHECK(!osmtalk_scheduler_can_pick(s, 999) && pick_all(999) == 0, "nothing before its time");
-	CHECK(pick_all(1000) == 1 && picked[0]->id == 0, "one at its time");
-	CHECK(osmtalk_scheduler_next_due(s, &at) && at == 1001, "then the next");
-	finish_all(NULL, OSMTALK_ANSWERED);
-	for (int64_t now = 1001, last = 1000; now < 1100; now++)
+	for (int i = 0; i < 50; i++)
+		if (!osmtalk_scheduler_found_later(s, endpoint(1), 100 + i, (i * 37 % 50 + 1) * SECOND))
+			abort();
+	CHECK(osmtalk_scheduler_next_due(s, &at) && at == SECOND, "the earliest is known");
+	CHECK(osmtalk_scheduler_pick(s, SECOND - 1) == NULL, "and not before");
+	osmtalk_scheduler_passed(s, endpoint(1), 1000, OSMTALK_REST_NONE);
+	for (int i = 1; i <= 50; i++)
 	{
-		pick_all(now);
-		if (npicked != 1 || (picked[0]->id * 37) % 100 + 1000 != last + 1)
+		t = osmtalk_scheduler_pick(s, i * (int64_t) SECOND);
+		if (t == NULL || (t->id - 100) * 37 % 50 + 1 != i)
 			break;
-		last++;
-		finish_all(NULL, OSMTALK_ANSWERED);
-		if (now == 1099)
-			CHECK(osmtalk_scheduler_queued(s) == 0, "all come in the order of their times");
+		osmtalk_scheduler_done(s, t, OSMTALK_NOT_SENT);
+		if (i == 50)
+			CHECK(true, "each at its time");
 	}
+	CHECK(!osmtalk_scheduler_next_due(s, &at), "all were handed out");
 }
 
 static void
 test_suspects(void)
 {
-	fresh(10, 10);
-	add("a", 1, 2);
-	pick_all(0);
-	(void) osmtalk_scheduler_add(s, osmtalk_scheduler_endpoint(s, "b"), 100, 0, 0, true);
-	(void) osmtalk_scheduler_add(s, osmtalk_scheduler_endpoint(s, "b"), 101, 0, 0, true);
-	add("a", 3, 10);
-	CHECK(pick_all(0) == 0, "a suspect waits until nothing is in flight, and nothing overtakes it");
-	finish_all(NULL, OSMTALK_ANSWERED);
-	CHECK(pick_all(0) == 1 && picked[0]->suspect, "then goes alone");
-	finish_all(NULL, OSMTALK_ANSWERED);
-	CHECK(pick_all(0) == 1 && picked[0]->suspect, "the next one too");
-	finish_all(NULL, OSMTALK_ANSWERED);
-	CHECK(pick_all(0) > 1, "then the others go on");
+	fresh(256, 32);
+	prove(1);
+	find(1, endpoint(1)->cursor + 1, 10);
+	go(0);
+	find(1, 5000, 10);
+	if (!osmtalk_scheduler_found_suspect(s, endpoint(1), 3))
+		abort();
+	CHECK(go(0) == 0 && osmtalk_scheduler_appetite(s, 0) == OSMTALK_FULL, "a suspect waits for the others, and nobody goes before it");
+	finish(-1, OSMTALK_ANSWERED);
+	start_all(0);
+	finish(-1, OSMTALK_ANSWERED);
+	CHECK(go(0) == 1 && started[0]->suspect && started[0]->id == 3, "then it goes alone");
+	CHECK(go(0) == 0, "all the way");
+	finish(-1, OSMTALK_ANSWERED);
+	CHECK(go(0) > 1, "then the others");
 }
 
 static void
-test_clear(void)
+test_stale_and_move(void)
 {
-	fresh(10, 10);
-	add("a", 1, 100);
-	(void) osmtalk_scheduler_add(s, osmtalk_scheduler_endpoint(s, "a"), 1000, SECOND, 0, false);
-	pick_all(0);
+	OsmtalkTicket *t;
+	OsmtalkTicket *second;
+
+	fresh(256, 8);
+	prove(1);
+	find(1, endpoint(1)->cursor + 1, 30);
+	claim_all(0, 500);
+	claim_all(5, 500);
+	start_all(5);
+	CHECK(osmtalk_scheduler_stale(s, 0) == NULL, "nothing has been ready for long");
+	t = osmtalk_scheduler_stale(s, 1);
+	CHECK(t != NULL, "the oldest has");
+	second = t->younger;
+	osmtalk_scheduler_done(s, second, OSMTALK_NOT_SENT);	/* from the middle of the list */
+	osmtalk_scheduler_done(s, t, OSMTALK_NOT_SENT);
+	finish(1, OSMTALK_ANSWERED);
+	CHECK(start_all(6) == 8, "the rest go on");
+
+	fresh(256, 8);
+	find(1, 1, 5);
+	t = osmtalk_scheduler_pick(s, 0);
+	osmtalk_scheduler_move(s, t, endpoint(2));
+	osmtalk_scheduler_ready(s, t, 1, 500, 0);
+	CHECK(start_all(0) == 1 && in_flight_of(2) == 1, "an event goes to another endpoint than it waited for");
+	finish(2, OSMTALK_ANSWERED);
+	CHECK(go(0) == 2 && in_flight_of(1) == 2, "which took nothing from this one");
+}
+
+static void
+test_clear_and_limits(void)
+{
+	fresh(256, 32);
+	prove(1);
+	find(1, endpoint(1)->cursor + 1, 10);
+	go(0);
+	find(1, 5000, 10);
 	osmtalk_scheduler_clear(s);
-	CHECK(osmtalk_scheduler_queued(s) == 0 && osmtalk_scheduler_in_flight(s) == 2, "clear forgets what is queued, not what is in flight");
-	finish_all(NULL, OSMTALK_ANSWERED);
-	CHECK(osmtalk_scheduler_in_flight(s) == 0 && pick_all(2 * SECOND) == 0, "and nothing is left");
-	add("a", 1, 1);
-	CHECK(pick_all(0) == 1, "and it goes on");
+	CHECK(go(0) == 0 && nstarted == 10, "what is not claimed is forgotten, what is in flight is not");
+	osmtalk_scheduler_found_more(s, endpoint(1), 0);
+	CHECK(endpoint(1)->cursor == 0 && osmtalk_scheduler_appetite(s, 0) == OSMTALK_HUNGRY, "all is read again");
+	finish(1, OSMTALK_ANSWERED);
+	osmtalk_scheduler_set_limits(s, 256, 3);
+	find(1, 5000, 100);
+	go(0);
+	CHECK(in_flight_of(1) == 3, "a lower limit is heeded: %d", in_flight_of(1));
+	osmtalk_scheduler_set_limits(s, 2, 32);
+	finish(1, OSMTALK_ANSWERED);
+	CHECK(start_all(0) <= 2, "and that of all");
 }
 
 static void
-test_limits(void)
+test_forgotten_endpoints(void)
 {
-	fresh(100, 50);
-	prove("a", 0);
-	add("a", 1, 1000);
-	pick_all(0);
-	CHECK(npicked == 50, "the window grew to the cap");
-	osmtalk_scheduler_set_limits(s, 100, 10);
-	CHECK(pick_all(0) == 0, "a lowered cap takes nothing new");
-	finish_all(NULL, OSMTALK_ANSWERED);
-	CHECK(pick_all(0) == 10, "until it is met");
-	osmtalk_scheduler_set_limits(s, 1, 10);
-	finish_all(NULL, OSMTALK_ANSWERED);
-	CHECK(pick_all(0) == 1, "one at a time works");
-	fresh(1, 1);
-	add("new", 1, 2);
-	CHECK(pick_all(0) == 1, "for an unproven endpoint, too");
+	OsmtalkEndpoint *busy;
+
+	fresh(256, 32);
+	busy = endpoint(7);
+	busy->mark = 42;
+	find(7, 1, 1);
+	for (int i = 0; i < 5000; i++)
+		endpoint(100 + i)->mark = 1;
+	CHECK(endpoint(7)->mark == 42, "an endpoint with events is kept");
+	CHECK(endpoint(100)->mark == 0, "the longest unused are not");
+	CHECK(endpoint(100 + 4999)->mark == 1, "the last are");
 }
 
+/* ---- at random ---- */
+
+static uint32_t seed = 1;
+
+static int
+chance(int n)
+{
+	seed = seed * 1103515245u + 12345u;
+	return (int) (seed >> 16) % n;
+}
+
+/* Claims as claim.c does: for each endpoint what follows its cursor. */
 static void
-test_move(void)
+claim_from_model(int64_t now)
 {
-	fresh(100, 10);
-	add("old", 1, 10);
-	pick_all(0);
-	osmtalk_scheduler_move(s, picked[0], osmtalk_scheduler_endpoint(s, "new"));
-	CHECK(pick_all(0) == 1 && in_flight_of("old") == 2, "an event that goes elsewhere makes room where it was");
-	finish_all("new", OSMTALK_NO_ANSWER);
-	CHECK(pick_all(0) == 0, "and what comes of it is the other's");
-	add("new", 100, 10);
-	pick_all(0);
-	CHECK(in_flight_of("new") == 1, "which is sick now");
-	finish_all(NULL, OSMTALK_ANSWERED);
-	CHECK(osmtalk_scheduler_in_flight(s) == 0, "nothing is left over");
+	OsmtalkTicket *picked[MOST];
+	int			n = 0;
+	OsmtalkTicket *t;
+
+	while (n < MOST && (t = osmtalk_scheduler_pick(s, now)) != NULL)
+		picked[n++] = t;
+	for (int i = 0; i < n; i++)
+	{
+		OsmtalkEndpoint *e = picked[i]->endpoint;
+		int64_t		id = picked[i]->id;
+
+		if (id == 0)
+		{
+			for (id = e->cursor + 1; id < MOST_IDS && !waiting[e->hash][id]; id++)
+				;
+			osmtalk_scheduler_passed(s, e, id < MOST_IDS ? id : e->cursor,
+									 id < MOST_IDS ? OSMTALK_REST_UNKNOWN : OSMTALK_REST_NONE);
+		}
+		if (id >= MOST_IDS || !waiting[e->hash][id])
+		{
+			osmtalk_scheduler_done(s, picked[i], OSMTALK_NOT_SENT);
+			continue;
+		}
+		waiting[e->hash][id] = 0;
+		osmtalk_scheduler_ready(s, picked[i], id, 500, now);
+	}
 }
 
-/* Anything at any time: what goes in comes out once, and limits hold. */
 static void
 test_random(void)
 {
-	static char seen[20000];
-	int64_t		now = 0;
+	static unsigned char delivered[8][MOST_IDS];
+	int			next_id[8] = {0};
 	int			added = 0;
 	int			done = 0;
-	int			limits_broken = 0;
-	int			twice = 0;
+	int			doubled = 0;
+	int			over = 0;
+	int64_t		now = 0;
 
-	srand(42);
-	fresh(20, 5);
-	while (done < (int) sizeof(seen))
+	fresh(24, 8);
+	for (int step = 0; step < 40000; step++)
 	{
-		char		name[16];
+		int			hash = chance(8);
+		bool		enqueue = step < 25000;
 
-		for (int i = rand() % 20; i > 0 && added < (int) sizeof(seen); i--, added++)
+		now += chance(200000);
+		if (enqueue && chance(3) == 0 && next_id[hash] + 3 < MOST_IDS)
 		{
-			snprintf(name, sizeof(name), "e%d", rand() % 30);
-			(void) osmtalk_scheduler_add(s, osmtalk_scheduler_endpoint(s, name), added,
-										 now + (rand() % 4 == 0 ? rand() % SECOND : 0), now, rand() % 500 == 0);
+			int			id = next_id[hash] += 1 + chance(2);
+
+			waiting[hash][id] = 1;
+			added++;
+			if (chance(10) == 0)
+			{
+				if (!osmtalk_scheduler_found_later(s, osmtalk_scheduler_endpoint(s, hash, id - 1), id, now + chance(5 * SECOND)))
+					abort();
+				/* met on the way, so passed */
+				osmtalk_scheduler_passed(s, endpoint(hash), id, OSMTALK_REST_UNKNOWN);
+				/* and what it passed is behind the cursor now */
+				osmtalk_scheduler_found_more(s, endpoint(hash), 0);
+			}
+			else if (!osmtalk_scheduler_found(s, osmtalk_scheduler_endpoint(s, hash, id - 1), id))
+				abort();
 		}
-		now += rand() % (SECOND / 4);
-		pick_all(now);
-		limits_broken += npicked > 20 || osmtalk_scheduler_in_flight(s) != npicked;
-		for (int i = rand() % 20; i > 0 && npicked > 0; i--)
+		if (chance(4) == 0)
+			claim_from_model(now);
+		start_all(now);
+		if (osmtalk_scheduler_in_flight(s) > 24 || osmtalk_scheduler_held(s) > 48 + 24)
+			over++;
+		for (int i = 0; i < nstarted; i++)
+			if (in_flight_of(started[i]->endpoint->hash) > 8)
+				over++;
+		if (nstarted > 0 && chance(2) == 0)
 		{
-			int			which = rand() % npicked;
-			OsmtalkTicket *t = picked[which];
+			int			i = chance(nstarted);
+			OsmtalkTicket *t = started[i];
 
-			if (rand() % 50 == 0)
-				osmtalk_scheduler_move(s, t, osmtalk_scheduler_endpoint(s, "e0"));
-			twice += seen[t->id]++ > 0;
-			picked[which] = picked[--npicked];
-			osmtalk_scheduler_done(s, t, rand() % 3);
+			doubled += delivered[t->endpoint->hash][t->id];
+			delivered[t->endpoint->hash][t->id] = 1;
 			done++;
+			osmtalk_scheduler_done(s, t, chance(5) == 0 ? OSMTALK_NO_ANSWER : OSMTALK_ANSWERED);
+			started[i] = started[--nstarted];
+		}
+		if (chance(500) == 0)
+		{
+			OsmtalkTicket *t;
+
+			while ((t = osmtalk_scheduler_stale(s, now - SECOND)) != NULL)
+			{
+				int64_t		id = t->id;
+				OsmtalkEndpoint *e = t->endpoint;
+
+				waiting[e->hash][id] = 1;
+				osmtalk_scheduler_done(s, t, OSMTALK_NOT_SENT);
+				if (!osmtalk_scheduler_found(s, e, id))
+					abort();
+			}
+		}
+		if (chance(3000) == 0)
+		{
+			osmtalk_scheduler_clear(s);
+			for (int i = 0; i < 8; i++)
+				osmtalk_scheduler_found_more(s, endpoint(i), 0);
 		}
 	}
-	CHECK(twice == 0, "20,000 events at random: each came out once");
-	CHECK(limits_broken == 0, "and no limit was broken");
-	CHECK(osmtalk_scheduler_queued(s) == 0 && osmtalk_scheduler_in_flight(s) == 0, "and nothing is left");
+	CHECK(over == 0, "no limit is exceeded at any time");
+	CHECK(doubled == 0, "no event is sent twice");
+	CHECK(added > 5000 && done == added, "and each is sent: %d of %d", done, added);
 }
 
 int
 main(void)
 {
 	test_window();
-	test_turns();
+	test_ahead();
 	test_hung_endpoints();
 	test_slow();
-	test_later();
+	test_late_and_later();
 	test_suspects();
-	test_clear();
-	test_limits();
-	test_move();
+	test_stale_and_move();
+	test_clear_and_limits();
+	test_forgotten_endpoints();
 	test_random();
 	return finish_checks();
 }
