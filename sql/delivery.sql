@@ -39,11 +39,18 @@ COMMENT ON FUNCTION osmtalk.delivery_target(text, text, text) IS
 CREATE FUNCTION osmtalk.outbox_before_insert() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+-- the plan may be made while there are no events yet, and is kept
+SET enable_seqscan = off
 AS $$
 BEGIN
 	SELECT osmtalk.endpoint_hash(t.url) INTO NEW.endpoint_hash
 	  FROM osmtalk.events e, osmtalk.delivery_target(e.type, e.org_id, e.campaign_id) t
-	 WHERE e.id = NEW.event_id;
+	 WHERE e.slot = NEW.slot AND e.id = NEW.event_id;
+	IF NOT FOUND THEN
+		SELECT osmtalk.endpoint_hash(t.url) INTO NEW.endpoint_hash
+		  FROM osmtalk.events e, osmtalk.delivery_target(e.type, e.org_id, e.campaign_id) t
+		 WHERE e.id = NEW.event_id;
+	END IF;
 	-- the event is not there, or has no URL now: the worker will say so
 	NEW.endpoint_hash := coalesce(NEW.endpoint_hash, 0);
 	RETURN NEW;
