@@ -151,8 +151,9 @@ export class Database {
                 SELECT osmtalk.new_id('evt'), 'campaign.lead_completed', 'acme', ${campaign}, bench.body(i)
                   FROM generate_series(1, ${count}) i
                  WHERE ${where}
-                RETURNING id)
-            INSERT INTO osmtalk.outbox (event_id) SELECT id FROM e`);
+                RETURNING id, campaign_id)
+            INSERT INTO osmtalk.outbox (event_id, endpoint_hash)
+            SELECT e.id, osmtalk.endpoint_hash(c.webhook_url) FROM e JOIN osmtalk.campaigns c ON c.id = e.campaign_id`);
         return this.number("SELECT extract(epoch FROM timestamp) FROM pg_last_committed_xact()");
     }
 
