@@ -163,7 +163,7 @@ osmtalk_calls_before_update(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = osmtalk_row_trigger(fcinfo, TRIGGER_EVENT_BEFORE, TRIGGER_EVENT_UPDATE);
 	TupleDesc desc = RelationGetDescr(trigger->tg_relation);
-	Call old, given, new;
+	Call old = {0}, given = {0}, new;
 	bool changed[COLUMNS] = {false};
 	bool relevant = false;
 
@@ -189,7 +189,7 @@ osmtalk_calls_after_update(PG_FUNCTION_ARGS)
 	TriggerData *trigger = osmtalk_row_trigger(fcinfo, TRIGGER_EVENT_AFTER, TRIGGER_EVENT_UPDATE);
 	TupleDesc desc = RelationGetDescr(trigger->tg_relation);
 	HeapTuple row = trigger->tg_newtuple;
-	Call old, new;
+	Call old = {0}, new = {0};
 	bool decides, corrects, analyzed;
 	int nest_level;
 
