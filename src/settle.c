@@ -72,9 +72,16 @@ static OsmtalkStatement renumber_attempts = {
 #define KEYS "ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) WITH ORDINALITY k (endpoint_hash, id, number)"
 #define MATCHES "o.endpoint_hash OPERATOR(pg_catalog.=) k.endpoint_hash AND o.id OPERATOR(pg_catalog.=) k.id"
 
+/*
+ * From the keys to the rows, whatever the planner thinks of the table when it
+ * is asked: the other way round all dead rows would be passed.
+ */
 static OsmtalkStatement remove_rows = {
 	"osmtalk: record results",
-	"DELETE FROM osmtalk.outbox o USING " KEYS " WHERE " MATCHES " RETURNING k.number, o.slot",
+	"DELETE FROM osmtalk.outbox r WHERE r.ctid OPERATOR(pg_catalog.=) ANY (ARRAY("
+	"	SELECT f.tid FROM " KEYS ","
+	"		   LATERAL (SELECT o.ctid AS tid FROM osmtalk.outbox o WHERE " MATCHES " OFFSET 0) f))"
+	" RETURNING r.id, r.slot",
 	2,
 	{INT8ARRAYOID, INT8ARRAYOID}};
 
@@ -264,6 +271,7 @@ static void
 remove_outbox_rows(OsmtalkDelivery **deliveries, int n)
 {
 	Datum keys[2];
+	int at = 0;
 
 	make_keys(deliveries, n, keys);
 	osmtalk_execute(&remove_rows, keys);
@@ -271,9 +279,12 @@ remove_outbox_rows(OsmtalkDelivery **deliveries, int n)
 	{
 		HeapTuple tuple = SPI_tuptable->vals[i];
 		bool isnull;
-		int64 number = DatumGetInt64(osmtalk_column(tuple, 1, &isnull));
+		int64 id = DatumGetInt64(osmtalk_column(tuple, 1, &isnull));
 
-		deliveries[number - 1]->slot = DatumGetInt16(osmtalk_column(tuple, 2, &isnull));
+		/* they mostly come in the same order */
+		for (int j = 0; j < n && deliveries[at]->outbox_id != id; j++)
+			at = (at + 1) % n;
+		deliveries[at]->slot = DatumGetInt16(osmtalk_column(tuple, 2, &isnull));
 	}
 	SPI_freetuptable(SPI_tuptable);
 }
@@ -303,7 +314,8 @@ osmtalk_settle(dlist_head *results, OsmtalkCare care)
 		n = nremovable; /* the others are tried again */
 	if (n == 0)
 		return;
-	remove_outbox_rows(deliveries, nremovable);
+	if (nremovable > 0)
+		remove_outbox_rows(deliveries, nremovable);
 	record(deliveries, n, care != OSMTALK_SETTLE_ALL);
 	for (int i = 0; i < n; i++)
 		deliveries[i]->settled = true;
