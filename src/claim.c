@@ -46,7 +46,10 @@ static OsmtalkStatement read_rows = {
 	"	   AND r.id OPERATOR(pg_catalog.>) w.after AND r.id OPERATOR(pg_catalog.<=) w.until"
 	"	   AND r.origin OPERATOR(pg_catalog.=) $5"
 	"	 ORDER BY r.id LIMIT w.n) o"
-	"  LEFT JOIN osmtalk.events e ON e.slot OPERATOR(pg_catalog.=) o.slot AND e.id OPERATOR(pg_catalog.=) o.event_id"
+	/* by its key, whatever the planner thinks of the table when it is asked */
+	"  LEFT JOIN LATERAL (SELECT v.type, v.org_id, v.campaign_id, v.body FROM osmtalk.events v"
+	"					   WHERE v.slot OPERATOR(pg_catalog.=) o.slot AND v.id OPERATOR(pg_catalog.=) o.event_id"
+	"					  OFFSET 0) e ON true"
 	"  LEFT JOIN LATERAL osmtalk.delivery_target(e.type, e.org_id, e.campaign_id) t ON true",
 	5,
 	{INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT4ARRAYOID, TEXTOID}};
