@@ -115,7 +115,7 @@ note 'after ' . join(', ', map { sprintf '%.2f s', $_ } @resumed);
 # ---- the worker alone is ended ----
 
 my $before = keys %{ received() };
-sql("SELECT test.finalise('cmp_plain', 3000)");
+sql("SELECT test.finalise('cmp_plain', 12000)");
 my @back;
 for my $i (1 .. 10)
 {
@@ -126,11 +126,11 @@ for my $i (1 .. 10)
 			wait_for(sub { sql("SELECT pid <> $pid AND state = 'running' FROM osmtalk.worker_status") eq 't' }, 'the next worker') or die;
 		});
 }
-cmp_ok(scalar(keys %{ received() }), '<', $before + 3000, 'all ten came before the end');
+cmp_ok(scalar(keys %{ received() }), '<', $before + 12000, 'all ten came before the end');
 is_deeply([ grep { $_ > 2 } @back ], [], 'a worker that is terminated is back within two seconds');
 note 'after ' . join(', ', map { sprintf '%.2f s', $_ } @back);
 is(sql("SELECT osmtalk.wait_until_drained('60 s')"), 't', 'all is sent in the end');
-check_deliveries($before + 3000, 'terminated');
+check_deliveries($before + 12000, 'terminated');
 
 # when nothing is in flight, nothing is sent again
 my $arrived = $receiver->count;
