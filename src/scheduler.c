@@ -77,7 +77,10 @@ struct OsmtalkScheduler
 	int held_of[STANDINGS];
 	int hungry_of[STANDINGS]; /* endpoints */
 	bool suspect_in_flight;
+	bool suspect_held; /* picked, and not started or done */
 	OsmtalkTicket *suspect_ready;
+	bool unproven_last;		  /* the last that was started was not proven */
+	int claims_of[STANDINGS]; /* the endpoints' claims on slots: what they hold beyond their windows is none */
 
 	Ring rings[2][STANDINGS];
 	Ring unused;
@@ -316,8 +319,15 @@ place(OsmtalkScheduler *s, OsmtalkEndpoint *e)
 		s->in_flight_of[standing] += e->in_flight;
 		s->held_of[standing] += e->held;
 		s->hungry_of[standing] += e->hungry;
+		s->claims_of[e->standing] -= e->claims;
+		s->claims_of[standing] += e->claims;
 		e->standing = standing;
 	}
+	s->claims_of[standing] -= e->claims;
+	e->claims = e->in_flight + e->held;
+	if (e->claims > window)
+		e->claims = e->in_flight > window ? e->in_flight : window;
+	s->claims_of[standing] += e->claims;
 	hungry = has_unclaimed(e) && e->in_flight + e->held < window;
 	s->hungry_of[standing] += hungry - e->hungry;
 	e->hungry = hungry;
@@ -555,6 +565,13 @@ next_standing(const OsmtalkScheduler *s, const bool wants[STANDINGS], const int 
 	return wants[PROVEN] ? PROVEN : -1;
 }
 
+/* Then only what could be sent at once is claimed for those that are proven. */
+static bool
+ahead_is_full(const OsmtalkScheduler *s)
+{
+	return s->held >= s->max_in_flight * MOST_HELD;
+}
+
 /* The standing whose turn it is to claim, or, of those that are hungry, to. */
 static int
 next_to_claim(const OsmtalkScheduler *s, bool hungry)
@@ -565,10 +582,10 @@ next_to_claim(const OsmtalkScheduler *s, bool hungry)
 	for (int i = 0; i < STANDINGS; i++)
 	{
 		wants[i] = hungry ? s->hungry_of[i] > 0 : s->rings[TO_CLAIM][i].count > 0;
-		has[i] = s->in_flight_of[i] + s->held_of[i];
+		has[i] = s->claims_of[i];
 	}
-	if (s->held >= s->max_in_flight * MOST_HELD)
-		wants[PROVEN] = false;
+	if (ahead_is_full(s))
+		wants[PROVEN] = s->hungry_of[PROVEN] > 0 && has[PROVEN] + has[FRESH] + has[SICK] < s->max_in_flight;
 	return next_standing(s, wants, has);
 }
 
@@ -582,7 +599,7 @@ OsmtalkAppetite
 osmtalk_scheduler_appetite(OsmtalkScheduler *s, int64_t now)
 {
 	advance(s, now);
-	if (s->nsuspects > 0 || s->suspect_ready != NULL || s->suspect_in_flight)
+	if (s->nsuspects > 0 || s->suspect_held || s->suspect_in_flight)
 		return suspects_turn(s) ? OSMTALK_HUNGRY : OSMTALK_FULL;
 	if (next_to_claim(s, false) < 0)
 		return OSMTALK_FULL;
@@ -601,7 +618,7 @@ osmtalk_scheduler_pick(OsmtalkScheduler *s, int64_t now)
 
 	advance(s, now);
 	/* a suspect waits for the others to be done: they must not keep it waiting */
-	if (!suspects_turn(s) && (s->nsuspects > 0 || s->suspect_ready != NULL || s->suspect_in_flight || (standing = next_to_claim(s, false)) < 0))
+	if (!suspects_turn(s) && (s->nsuspects > 0 || s->suspect_held || s->suspect_in_flight || (standing = next_to_claim(s, false)) < 0))
 		return NULL;
 	t = calloc(1, sizeof(*t));
 	if (t == NULL)
@@ -615,10 +632,13 @@ osmtalk_scheduler_pick(OsmtalkScheduler *s, int64_t now)
 		e->refs--;
 		t->id = first.id;
 		t->suspect = true;
+		s->suspect_held = true;
 	}
 	else
 	{
 		e = s->rings[TO_CLAIM][standing].cursor;
+		while (standing == PROVEN && ahead_is_full(s) && !e->hungry)
+			e = e->places[TO_CLAIM].next;
 		s->rings[TO_CLAIM][standing].cursor = e->places[TO_CLAIM].next; /* the turn passes on */
 		if (has_late(e))
 			t->id = e->late[e->first_late++];
@@ -719,6 +739,8 @@ osmtalk_scheduler_start(OsmtalkScheduler *s, int64_t now)
 		for (int i = 0; i < STANDINGS; i++)
 			wants[i] = s->rings[TO_START][i].count > 0;
 		standing = next_standing(s, wants, s->in_flight_of);
+		if (s->max_in_flight == 1 && wants[PROVEN] && s->unproven_last)
+			standing = PROVEN; /* a half of one is none */
 		if (standing < 0)
 			return NULL;
 		e = s->rings[TO_START][standing].cursor;
@@ -728,10 +750,13 @@ osmtalk_scheduler_start(OsmtalkScheduler *s, int64_t now)
 
 	e = t->endpoint;
 	unready(s, t);
+	s->unproven_last = e->standing != PROVEN;
 	t->stage = OSMTALK_TICKET_STARTED;
 	t->since = now;
 	append(&s->started, t);
 	s->suspect_in_flight = t->suspect;
+	if (t->suspect)
+		s->suspect_held = false;
 	s->held--;
 	s->held_of[e->standing]--;
 	e->held--;
@@ -760,6 +785,8 @@ let_go(OsmtalkScheduler *s, OsmtalkTicket *t)
 	{
 		if (t->stage == OSMTALK_TICKET_READY)
 			unready(s, t);
+		if (t->suspect)
+			s->suspect_held = false;
 		s->held--;
 		s->held_of[e->standing]--;
 		e->held--;

@@ -81,6 +81,7 @@ typedef struct OsmtalkEndpoint
 	size_t bytes;  /* of its last body */
 	int standing;  /* its tickets are counted there */
 	bool hungry;   /* counted as such */
+	int claims;	   /* slots that it has, or could have for what it holds */
 	OsmtalkTicket *ready_first;
 	OsmtalkTicket *ready_last;
 	OsmtalkPlace places[3];
