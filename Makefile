@@ -27,7 +27,7 @@ OBJS = $(addprefix src/,osmtalk.o settings.o wakeup.o launcher.o makeway.o ids.o
 	nested.o rules.o lookup.o record.o decide.o calls.o)
 SHLIB_LINK = -lcrypto
 WORKER = osmtalk_worker$(DLSUFFIX)
-WORKER_OBJS = $(addprefix src/,worker.o slot.o crash.o ownership.o outbox.o look.o claim.o settle.o retention.o upkeep.o statements.o scheduler.o http.o request.o sockets.o)
+WORKER_OBJS = $(addprefix src/,worker.o slot.o crash.o ownership.o outbox.o look.o claim.o settle.o retention.o upkeep.o statements.o scheduler.o waiting.o http.o request.o sockets.o)
 WORKER_LIBS = -lcurl -lcrypto
 
 PG_CPPFLAGS = -DOSMTALK_VERSION='"$(EXTVERSION)"'
@@ -80,4 +80,5 @@ unit: $(UNIT_TESTS)
 	@for t in $(UNIT_TESTS); do echo "# $$t"; ./$$t || exit 1; done
 
 test/unit/%_test: test/unit/%_test.c test/unit/check.h src/%.c src/%.h
-	$(CC) -std=gnu99 -g -O1 -Wall -Wextra $(UNIT_CFLAGS) -Isrc -o $@ $< src/$*.c
+	$(CC) -std=gnu99 -g -O1 -Wall -Wextra $(UNIT_CFLAGS) -Isrc -o $@ $< $(filter src/%.c,$^)
+test/unit/scheduler_test: src/waiting.c src/waiting.h

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "scheduler.h"
+#include "waiting.h"
 
 #define FIRST_WINDOW 2
 #define SLOW_AFTER 1000000 /* microseconds */
@@ -38,28 +38,13 @@ enum
 	STANDINGS
 };
 
-/* what an endpoint waits for; rings, in which it has a place each */
+/* what an endpoint waits for: its places in rings */
 enum
 {
 	TO_CLAIM, /* a turn to have an event claimed */
 	TO_START, /* a turn to have one sent */
 	TO_LEAVE  /* to be forgotten: it has nothing */
 };
-
-/* cursor is whose turn it is */
-typedef struct Ring
-{
-	OsmtalkEndpoint *cursor;
-	size_t count;
-} Ring;
-
-/* an event that is not due yet */
-typedef struct Later
-{
-	int64_t due_at;
-	int64_t id;
-	OsmtalkEndpoint *endpoint;
-} Later;
 
 typedef struct Suspect
 {
@@ -82,16 +67,16 @@ struct OsmtalkScheduler
 	bool unproven_last;		  /* the last that was started was not proven */
 	int claims_of[STANDINGS]; /* the endpoints' claims on slots: what they hold beyond their windows is none */
 
-	Ring rings[2][STANDINGS];
-	Ring unused;
+	OsmtalkLine fresh; /* those of them that are to be claimed for */
+	OsmtalkRing to_claim[STANDINGS];
+	OsmtalkRing to_start[STANDINGS];
+	OsmtalkRing unused;
 
 	OsmtalkEndpoint **buckets;
 	size_t nbuckets;
 	size_t nendpoints;
 
-	Later *later; /* a heap, the earliest first */
-	size_t nlater;
-	size_t later_capacity;
+	OsmtalkHeap later;
 
 	Suspect *suspects; /* a stack: their order does not matter */
 	size_t nsuspects;
@@ -101,132 +86,6 @@ struct OsmtalkScheduler
 	OsmtalkTickets started;
 	OsmtalkTicket *last_slow; /* the youngest that is known to be slow */
 };
-
-/* ---- containers ---- */
-
-/* Makes room for one more element. */
-static bool
-reserve(void **array, size_t *capacity, size_t count, size_t size)
-{
-	size_t more;
-	void *bigger;
-
-	if (count < *capacity)
-		return true;
-	more = *capacity ? *capacity * 2 : 16;
-	bigger = realloc(*array, more * size);
-	if (bigger == NULL)
-		return false;
-	*array = bigger;
-	*capacity = more;
-	return true;
-}
-
-static bool
-later_push(OsmtalkScheduler *s, Later event)
-{
-	size_t i = s->nlater;
-
-	if (!reserve((void **) &s->later, &s->later_capacity, s->nlater, sizeof(Later)))
-		return false;
-	s->nlater++;
-	for (; i > 0 && s->later[(i - 1) / 2].due_at > event.due_at; i = (i - 1) / 2)
-		s->later[i] = s->later[(i - 1) / 2];
-	s->later[i] = event;
-	return true;
-}
-
-static Later
-later_pop(OsmtalkScheduler *s)
-{
-	Later first = s->later[0];
-	Later last = s->later[--s->nlater];
-	size_t i = 0;
-
-	for (;;)
-	{
-		size_t child = 2 * i + 1;
-
-		if (child >= s->nlater)
-			break;
-		if (child + 1 < s->nlater && s->later[child + 1].due_at < s->later[child].due_at)
-			child++;
-		if (s->later[child].due_at >= last.due_at)
-			break;
-		s->later[i] = s->later[child];
-		i = child;
-	}
-	s->later[i] = last;
-	return first;
-}
-
-static void
-append(OsmtalkTickets *list, OsmtalkTicket *t)
-{
-	t->older = list->youngest;
-	t->younger = NULL;
-	if (list->youngest != NULL)
-		list->youngest->younger = t;
-	else
-		list->oldest = t;
-	list->youngest = t;
-}
-
-static void
-take_out(OsmtalkTickets *list, OsmtalkTicket *t)
-{
-	if (t->older != NULL)
-		t->older->younger = t->younger;
-	else
-		list->oldest = t->younger;
-	if (t->younger != NULL)
-		t->younger->older = t->older;
-	else
-		list->youngest = t->older;
-}
-
-static void
-ring_insert(Ring *ring, OsmtalkEndpoint *e, int place)
-{
-	OsmtalkPlace *p = &e->places[place];
-
-	if (ring->cursor == NULL)
-		ring->cursor = p->next = p->prev = e;
-	else
-	{
-		/* last in turn: before the cursor */
-		p->next = ring->cursor;
-		p->prev = ring->cursor->places[place].prev;
-		p->prev->places[place].next = e;
-		p->next->places[place].prev = e;
-	}
-	ring->count++;
-}
-
-static void
-ring_remove(Ring *ring, OsmtalkEndpoint *e, int place)
-{
-	OsmtalkPlace *p = &e->places[place];
-
-	if (ring->cursor == e)
-		ring->cursor = p->next == e ? NULL : p->next;
-	p->prev->places[place].next = p->next;
-	p->next->places[place].prev = p->prev;
-	p->next = p->prev = NULL;
-	ring->count--;
-}
-
-/* Puts the endpoint in the ring, or takes it out, as it should be. */
-static void
-ring_set(Ring *ring, OsmtalkEndpoint *e, int place, bool in)
-{
-	bool is_in = e->places[place].next != NULL;
-
-	if (in && !is_in)
-		ring_insert(ring, e, place);
-	else if (!in && is_in)
-		ring_remove(ring, e, place);
-}
 
 /* ---- endpoints ---- */
 
@@ -299,6 +158,37 @@ standing_of(const OsmtalkEndpoint *e)
 }
 
 /*
+ * The fresh are claimed for in the order in which their events came, a first
+ * one for each before a second for any: so few endpoints with many events find
+ * a slot before many with few.
+ */
+static int64_t
+rank_of(const OsmtalkEndpoint *e)
+{
+	const int64_t after_all = INT64_C(1) << 62;
+	int64_t id = has_late(e) ? e->late[e->first_late] : e->cursor;
+
+	if (e->in_flight + e->held == 0)
+		return id;
+	return id < INT64_MAX - after_all ? id + after_all : INT64_MAX;
+}
+
+static void
+set_to_claim(OsmtalkScheduler *s, OsmtalkEndpoint *e, int standing, bool in)
+{
+	if (standing == FRESH)
+		osmtalk_line_set(&s->fresh, e, in, rank_of(e));
+	else
+		osmtalk_ring_set(&s->to_claim[standing], e, TO_CLAIM, in);
+}
+
+static bool
+any_to_claim(const OsmtalkScheduler *s, int standing)
+{
+	return standing == FRESH ? s->fresh.first != NULL : s->to_claim[standing].count > 0;
+}
+
+/*
  * Puts the endpoint where it belongs after anything about it has changed.
  */
 static void
@@ -311,8 +201,8 @@ place(OsmtalkScheduler *s, OsmtalkEndpoint *e)
 
 	if (standing != e->standing)
 	{
-		ring_set(&s->rings[TO_CLAIM][e->standing], e, TO_CLAIM, false);
-		ring_set(&s->rings[TO_START][e->standing], e, TO_START, false);
+		set_to_claim(s, e, e->standing, false);
+		osmtalk_ring_set(&s->to_start[e->standing], e, TO_START, false);
 		s->in_flight_of[e->standing] -= e->in_flight;
 		s->held_of[e->standing] -= e->held;
 		s->hungry_of[e->standing] -= e->hungry;
@@ -331,10 +221,10 @@ place(OsmtalkScheduler *s, OsmtalkEndpoint *e)
 	hungry = has_unclaimed(e) && e->in_flight + e->held < window;
 	s->hungry_of[standing] += hungry - e->hungry;
 	e->hungry = hungry;
-	ring_set(&s->rings[TO_CLAIM][standing], e, TO_CLAIM,
-			 has_unclaimed(e) && e->in_flight + e->held < window + ahead_of(s, e));
-	ring_set(&s->rings[TO_START][standing], e, TO_START, room && e->ready_first != NULL);
-	ring_set(&s->unused, e, TO_LEAVE, !has_unclaimed(e) && e->in_flight + e->held + e->refs == 0);
+	set_to_claim(s, e, standing,
+				 has_unclaimed(e) && e->in_flight + e->held < window + ahead_of(s, e));
+	osmtalk_ring_set(&s->to_start[standing], e, TO_START, room && e->ready_first != NULL);
+	osmtalk_ring_set(&s->unused, e, TO_LEAVE, !has_unclaimed(e) && e->in_flight + e->held + e->refs == 0);
 }
 
 /* Forgets the endpoint that has been without events for longest. */
@@ -344,7 +234,7 @@ forget_one(OsmtalkScheduler *s)
 	OsmtalkEndpoint *e = s->unused.cursor;
 	OsmtalkEndpoint **link = &s->buckets[bucket_of(s, e->hash)];
 
-	ring_remove(&s->unused, e, TO_LEAVE);
+	osmtalk_ring_set(&s->unused, e, TO_LEAVE, false);
 	while (*link != e)
 		link = &(*link)->next_in_bucket;
 	*link = e->next_in_bucket;
@@ -428,7 +318,7 @@ push_late(OsmtalkScheduler *s, OsmtalkEndpoint *e, int64_t id)
 		osmtalk_scheduler_found_more(s, e, id - 1);
 		return true;
 	}
-	if (!reserve((void **) &e->late, &e->late_capacity, e->nlate, sizeof(int64_t)))
+	if (!osmtalk_reserve((void **) &e->late, &e->late_capacity, e->nlate, sizeof(int64_t)))
 		return false;
 	e->late[e->nlate++] = id;
 	place(s, e);
@@ -457,7 +347,7 @@ osmtalk_scheduler_found_more(OsmtalkScheduler *s, OsmtalkEndpoint *e, int64_t cu
 bool
 osmtalk_scheduler_found_later(OsmtalkScheduler *s, OsmtalkEndpoint *e, int64_t id, int64_t due_at)
 {
-	if (!later_push(s, (Later){due_at, id, e}))
+	if (!osmtalk_heap_push(&s->later, (OsmtalkLater){due_at, id, e}))
 		return false;
 	e->refs++;
 	place(s, e);
@@ -467,7 +357,7 @@ osmtalk_scheduler_found_later(OsmtalkScheduler *s, OsmtalkEndpoint *e, int64_t i
 bool
 osmtalk_scheduler_found_suspect(OsmtalkScheduler *s, OsmtalkEndpoint *e, int64_t id)
 {
-	if (!reserve((void **) &s->suspects, &s->suspects_capacity, s->nsuspects, sizeof(Suspect)))
+	if (!osmtalk_reserve((void **) &s->suspects, &s->suspects_capacity, s->nsuspects, sizeof(Suspect)))
 		return false;
 	s->suspects[s->nsuspects++] = (Suspect){id, e};
 	e->refs++;
@@ -502,7 +392,7 @@ osmtalk_scheduler_clear(OsmtalkScheduler *s)
 			e->refs = 0;
 			place(s, e);
 		}
-	s->nlater = 0;
+	s->later.count = 0;
 	s->nsuspects = 0;
 }
 
@@ -512,14 +402,14 @@ osmtalk_scheduler_clear(OsmtalkScheduler *s)
 static void
 advance(OsmtalkScheduler *s, int64_t now)
 {
-	while (s->nlater > 0 && s->later[0].due_at <= now)
+	while (s->later.count > 0 && s->later.events[0].due_at <= now)
 	{
-		Later event = later_pop(s);
+		OsmtalkLater event = osmtalk_heap_pop(&s->later);
 
 		if (!push_late(s, event.endpoint, event.id))
 		{
 			/* no memory: it stays where it was, there is room for it there */
-			(void) later_push(s, event);
+			(void) osmtalk_heap_push(&s->later, event);
 			break;
 		}
 		event.endpoint->refs--;
@@ -581,7 +471,7 @@ next_to_claim(const OsmtalkScheduler *s, bool hungry)
 
 	for (int i = 0; i < STANDINGS; i++)
 	{
-		wants[i] = hungry ? s->hungry_of[i] > 0 : s->rings[TO_CLAIM][i].count > 0;
+		wants[i] = hungry ? s->hungry_of[i] > 0 : any_to_claim(s, i);
 		has[i] = s->claims_of[i];
 	}
 	if (ahead_is_full(s))
@@ -636,10 +526,11 @@ osmtalk_scheduler_pick(OsmtalkScheduler *s, int64_t now)
 	}
 	else
 	{
-		e = s->rings[TO_CLAIM][standing].cursor;
+		e = standing == FRESH ? s->fresh.first : s->to_claim[standing].cursor;
 		while (standing == PROVEN && ahead_is_full(s) && !e->hungry)
 			e = e->places[TO_CLAIM].next;
-		s->rings[TO_CLAIM][standing].cursor = e->places[TO_CLAIM].next; /* the turn passes on */
+		if (standing != FRESH)
+			s->to_claim[standing].cursor = e->places[TO_CLAIM].next; /* the turn passes on */
 		if (has_late(e))
 			t->id = e->late[e->first_late++];
 		else if (e->found > 0)
@@ -663,7 +554,7 @@ osmtalk_scheduler_ready(OsmtalkScheduler *s, OsmtalkTicket *t, int64_t id, size_
 	t->id = id;
 	t->since = now;
 	t->stage = OSMTALK_TICKET_READY;
-	append(&s->ready, t);
+	osmtalk_tickets_append(&s->ready, t);
 	e->bytes = bytes;
 	if (t->suspect)
 		s->suspect_ready = t;
@@ -717,7 +608,7 @@ unready(OsmtalkScheduler *s, OsmtalkTicket *t)
 		if (e->ready_last == t)
 			e->ready_last = before;
 	}
-	take_out(&s->ready, t);
+	osmtalk_tickets_remove(&s->ready, t);
 }
 
 OsmtalkTicket *
@@ -737,14 +628,14 @@ osmtalk_scheduler_start(OsmtalkScheduler *s, int64_t now)
 		int standing;
 
 		for (int i = 0; i < STANDINGS; i++)
-			wants[i] = s->rings[TO_START][i].count > 0;
+			wants[i] = s->to_start[i].count > 0;
 		standing = next_standing(s, wants, s->in_flight_of);
 		if (s->max_in_flight == 1 && wants[PROVEN] && s->unproven_last)
 			standing = PROVEN; /* a half of one is none */
 		if (standing < 0)
 			return NULL;
-		e = s->rings[TO_START][standing].cursor;
-		s->rings[TO_START][standing].cursor = e->places[TO_START].next;
+		e = s->to_start[standing].cursor;
+		s->to_start[standing].cursor = e->places[TO_START].next;
 		t = e->ready_first;
 	}
 
@@ -753,7 +644,7 @@ osmtalk_scheduler_start(OsmtalkScheduler *s, int64_t now)
 	s->unproven_last = e->standing != PROVEN;
 	t->stage = OSMTALK_TICKET_STARTED;
 	t->since = now;
-	append(&s->started, t);
+	osmtalk_tickets_append(&s->started, t);
 	s->suspect_in_flight = t->suspect;
 	if (t->suspect)
 		s->suspect_held = false;
@@ -794,7 +685,7 @@ let_go(OsmtalkScheduler *s, OsmtalkTicket *t)
 	}
 	if (s->last_slow == t)
 		s->last_slow = t->older;
-	take_out(&s->started, t);
+	osmtalk_tickets_remove(&s->started, t);
 	s->in_flight--;
 	s->in_flight_of[e->standing]--;
 	e->in_flight--;
@@ -833,9 +724,9 @@ osmtalk_scheduler_done(OsmtalkScheduler *s, OsmtalkTicket *t, OsmtalkVerdict ver
 bool
 osmtalk_scheduler_next_due(const OsmtalkScheduler *s, int64_t *at)
 {
-	if (s->nlater == 0)
+	if (s->later.count == 0)
 		return false;
-	*at = s->later[0].due_at;
+	*at = s->later.events[0].due_at;
 	return true;
 }
 

@@ -46,12 +46,22 @@ typedef struct OsmtalkTickets
 	OsmtalkTicket *youngest;
 } OsmtalkTickets;
 
-/* a place in a ring of endpoints, NULL when not in it */
+/* a place in a ring of endpoints, NULL when not in it; see waiting.h */
 typedef struct OsmtalkPlace
 {
 	struct OsmtalkEndpoint *next;
 	struct OsmtalkEndpoint *prev;
 } OsmtalkPlace;
+
+/* and in the line */
+typedef struct OsmtalkInLine
+{
+	bool is_in;
+	int64_t rank;
+	struct OsmtalkEndpoint *before;
+	struct OsmtalkEndpoint *beside;
+	struct OsmtalkEndpoint *below;
+} OsmtalkInLine;
 
 typedef struct OsmtalkEndpoint
 {
@@ -85,6 +95,7 @@ typedef struct OsmtalkEndpoint
 	OsmtalkTicket *ready_first;
 	OsmtalkTicket *ready_last;
 	OsmtalkPlace places[3];
+	OsmtalkInLine in_line;
 } OsmtalkEndpoint;
 
 struct OsmtalkTicket

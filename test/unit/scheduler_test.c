@@ -643,6 +643,58 @@ test_hung_endpoints(void)
 	CHECK(in_flight_of(ALL) == 4 && in_flight_of(6) + in_flight_of(7) + in_flight_of(8) == 2, "the others have their turn");
 }
 
+/* Many that hang come at once with few that do not, found in no order. */
+static void
+test_fresh_order(void)
+{
+	bool		in_order = true;
+
+	fresh(256, 32);
+	for (int i = 0; i < 500; i++)
+	{
+		int			nth = i * 7919 % 500;
+
+		checked(osmtalk_scheduler_endpoint(s, 1000 + nth, nth * 10));
+		add(1000 + nth, nth * 10 + 1, 10);
+	}
+	pick_some(MOST, 0);
+	for (int i = 0; i < npicked; i++)
+		in_order &= picked[i]->endpoint->hash == 1000 + i;
+	CHECK(npicked == 64 && in_order, "of the fresh, those whose events came first are claimed for first");
+	claim_picked(0);
+	start_all(0);
+
+	finish(1000, OSMTALK_NOT_SENT);
+	pick_some(MOST, 0);
+	CHECK(npicked == 1 && picked[0]->endpoint->hash == 1000, "one that had no result has its turn again");
+	claim_picked(0);
+	start_all(0);
+	for (int i = 0; i < 32; i++)
+		end(osmtalk_scheduler_oldest(s), OSMTALK_NO_ANSWER, true);
+	pick_some(32, 0);
+	CHECK(npicked == 32 && picked[31]->endpoint->hash == 1000 + 63 + 32,
+		  "then the next: those that have one in flight come after all others");
+	claim_picked(0);
+	start_all(0);
+
+	fresh(256, 32);
+	for (int i = 0; i < 10; i++)
+	{
+		checked(osmtalk_scheduler_endpoint(s, 1000 + i, i * 10));
+		add(1000 + i, i * 10 + 1, 10);
+	}
+	go(0);
+	for (int i = 0; i < 10; i++)
+		in_order &= in_flight_of(1000 + i) == 2;
+	CHECK(in_order, "and get their second then");
+	for (int i = 0; i < 10; i += 2)
+		finish(1000 + i, OSMTALK_ANSWERED);
+	finish(ALL, OSMTALK_NO_ANSWER);
+	while (rows_left() > 0 && go(0) > 0)
+		finish(ALL, OSMTALK_ANSWERED);
+	CHECK(rows_left() == 0, "nobody is lost on the way");
+}
+
 static void
 test_slow(void)
 {
@@ -1792,6 +1844,7 @@ main(void)
 	test_turns();
 	test_limits();
 	test_hung_endpoints();
+	test_fresh_order();
 	test_slow();
 	test_ahead();
 	test_appetite();
