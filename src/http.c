@@ -303,11 +303,10 @@ feed(void)
 		dlist_push_tail(&waiting, dlist_pop_head_node(&starved));
 }
 
-bool
+int
 osmtalk_http_work(void)
 {
 	OsmtalkReady ready[256];
-	bool busy;
 	sigset_t before;
 	CURLMsg *message;
 	int running;
@@ -319,7 +318,6 @@ osmtalk_http_work(void)
 	while (!dlist_is_empty(&waiting))
 		begin(dlist_container(OsmtalkDelivery, node, dlist_pop_head_node(&waiting)));
 	n = osmtalk_sockets_ready(ready, lengthof(ready));
-	busy = n > 0;
 	for (int i = 0; i < n; i++)
 	{
 		int events = 0;
@@ -334,7 +332,7 @@ osmtalk_http_work(void)
 	{
 		timer_set = false;
 		(void) curl_multi_socket_action(multi, CURL_SOCKET_TIMEOUT, 0, &running);
-		busy = true;
+		n = Max(n, 1);
 	}
 
 	while ((message = curl_multi_info_read(multi, &left)) != NULL)
@@ -356,7 +354,7 @@ osmtalk_http_work(void)
 		finish((OsmtalkDelivery *) d);
 	}
 	restore_signals(&before);
-	return busy;
+	return n;
 }
 
 OsmtalkDelivery *

@@ -28,8 +28,8 @@ extern void osmtalk_http_send(OsmtalkDelivery *d);
 /* Milliseconds after which osmtalk_http_work() wants to be called; -1: not for its own sake. */
 extern long osmtalk_http_timeout(void);
 
-/* Does what can be done without waiting; false if there was nothing. */
-extern bool osmtalk_http_work(void);
+/* Does what can be done without waiting; returns how many sockets had something, 0 if there was nothing to do. */
+extern int osmtalk_http_work(void);
 
 /* The next delivery whose request is over, or NULL. */
 extern OsmtalkDelivery *osmtalk_http_finished(void);

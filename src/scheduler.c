@@ -23,6 +23,10 @@
 /* what may be held in all, in slots */
 #define MOST_HELD 2
 
+/* events that an endpoint has claimed in a turn, since together they are found faster: a part of the slots, at most */
+#define TURN_PART 32
+#define TURN_MOST 8
+
 /* ids of one endpoint that are known one by one; beyond that it is read again */
 #define MOST_LATE 1024
 
@@ -71,6 +75,8 @@ struct OsmtalkScheduler
 	OsmtalkRing to_claim[STANDINGS];
 	OsmtalkRing to_start[STANDINGS];
 	OsmtalkRing unused;
+	const OsmtalkEndpoint *claiming; /* whose turn to claim has begun, and how much of it is left */
+	int claims_left;
 
 	OsmtalkEndpoint **buckets;
 	size_t nbuckets;
@@ -499,6 +505,31 @@ osmtalk_scheduler_appetite(OsmtalkScheduler *s, int64_t now)
 	return s->held <= s->in_flight / 2 ? OSMTALK_HUNGRY : OSMTALK_CONTENT;
 }
 
+/* Of that standing the endpoint for which is to be claimed next. */
+static OsmtalkEndpoint *
+next_in_turn(OsmtalkScheduler *s, int standing)
+{
+	OsmtalkRing *ring = &s->to_claim[standing];
+	OsmtalkEndpoint *e = ring->cursor;
+
+	if (standing == FRESH)
+		return s->fresh.first;
+	while (standing == PROVEN && ahead_is_full(s) && !e->hungry)
+		e = e->places[TO_CLAIM].next;
+	if (e != s->claiming)
+	{
+		s->claiming = e;
+		s->claims_left = share(s, TURN_PART) < TURN_MOST ? share(s, TURN_PART) : TURN_MOST;
+	}
+	ring->cursor = e;
+	if (--s->claims_left == 0)
+	{
+		ring->cursor = e->places[TO_CLAIM].next;
+		s->claiming = NULL;
+	}
+	return e;
+}
+
 OsmtalkTicket *
 osmtalk_scheduler_pick(OsmtalkScheduler *s, int64_t now)
 {
@@ -526,11 +557,7 @@ osmtalk_scheduler_pick(OsmtalkScheduler *s, int64_t now)
 	}
 	else
 	{
-		e = standing == FRESH ? s->fresh.first : s->to_claim[standing].cursor;
-		while (standing == PROVEN && ahead_is_full(s) && !e->hungry)
-			e = e->places[TO_CLAIM].next;
-		if (standing != FRESH)
-			s->to_claim[standing].cursor = e->places[TO_CLAIM].next; /* the turn passes on */
+		e = next_in_turn(s, standing);
 		if (has_late(e))
 			t->id = e->late[e->first_late++];
 		else if (e->found > 0)

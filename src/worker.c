@@ -64,6 +64,15 @@ PG_MODULE_MAGIC;
 /* what other workers are to leave is asked for again after this long */
 #define SHARE_PAUSE_MS 50
 
+/*
+ * Requests are begun so many at a time, and none while as many answers wait:
+ * more in flight than keep this process busy only fall out of its caches.
+ */
+#define BURST 32
+
+/* while there are some to begin, no transaction sooner than this after the last, just to claim more */
+#define CLAIM_PAUSE_MS 8
+
 /* busy sockets do not keep the worker from the latch and the postmaster for more rounds than these */
 #define MOST_ROUNDS 50
 
@@ -88,9 +97,13 @@ static bool look_on_wanted = false; /* the last look did not see everything */
 static TimestampTz next_poll = 0;
 static TimestampTz next_overdue_check = 0;
 static TimestampTz next_adopted_check = 0;
+static TimestampTz next_claim = 0;		  /* while requests wait to be begun */
 static TimestampTz next_share = DT_NOEND; /* when to ask others again for what is this one's share */
 static TimestampTz turn_after = 0;		  /* after a failure, not before */
 static int failures = 0;				  /* of turns, in succession */
+
+static int answers = 0;				 /* sockets that had something at the last look */
+static bool unsent_is_ready = false; /* more requests could be begun */
 
 /* since the worker's start */
 static int64 delivered = 0;
@@ -240,6 +253,7 @@ limit_times(TimestampTz now)
 	next_adopted_check = Min(next_adopted_check, TimestampTzPlusMilliseconds(now, ADOPTED_INTERVAL_MS));
 	turn_after = Min(turn_after, TimestampTzPlusMilliseconds(now, LONGEST_PAUSE_MS));
 	settle_after = Min(settle_after, TimestampTzPlusMilliseconds(now, LOCKED_PAUSE_MS));
+	next_claim = Min(next_claim, TimestampTzPlusMilliseconds(now, CLAIM_PAUSE_MS));
 	if (next_share != DT_NOEND)
 		next_share = Min(next_share, TimestampTzPlusMilliseconds(now, SHARE_PAUSE_MS));
 }
@@ -254,6 +268,8 @@ turn_wanted(TimestampTz now)
 		return true;
 	if (nresults > 0 && (now >= settle_after || nresults >= SETTLE_MOST))
 		return true;
+	if (unsent_is_ready && now < next_claim)
+		return false;
 	return osmtalk_enabled && osmtalk_scheduler_appetite(scheduler, now) == OSMTALK_HUNGRY;
 }
 
@@ -265,7 +281,6 @@ loop(void)
 	for (;;)
 	{
 		TimestampTz now = GetCurrentTimestamp();
-		bool busy;
 
 		CHECK_FOR_INTERRUPTS();
 		if (ConfigReloadPending)
@@ -284,9 +299,9 @@ loop(void)
 		send_ready();
 		publish_figures();
 
-		busy = osmtalk_http_work();
+		answers = osmtalk_http_work();
 		collect_results();
-		if (busy && ++rounds < MOST_ROUNDS)
+		if ((answers > 0 || unsent_is_ready) && ++rounds < MOST_ROUNDS)
 			continue;
 		rounds = 0;
 		wait_for_something(GetCurrentTimestamp());
@@ -337,6 +352,7 @@ take_turn(TimestampTz now)
 	turn.look.check_adopted = first && (reload_wanted || now >= next_adopted_check) &&
 		osmtalk_scheduler_appetite(scheduler, now) == OSMTALK_FULL;
 	next_poll = TimestampTzPlusMilliseconds(now, osmtalk_poll_interval);
+	next_claim = TimestampTzPlusMilliseconds(now, CLAIM_PAUSE_MS);
 	if (turn.look.check_adopted)
 		next_adopted_check = TimestampTzPlusMilliseconds(now, ADOPTED_INTERVAL_MS);
 	if (turn.look.check_overdue || !first)
@@ -533,10 +549,16 @@ send_ready(void)
 	TimestampTz now = GetCurrentTimestamp();
 	OsmtalkTicket *t;
 
+	unsent_is_ready = false;
 	if (!osmtalk_enabled || failures > 0)
 		return;
-	while ((t = osmtalk_scheduler_start(scheduler, now)) != NULL)
+	for (int i = answers; i < BURST; i++)
+	{
+		if ((t = osmtalk_scheduler_start(scheduler, now)) == NULL)
+			return;
 		osmtalk_http_send(t->delivery);
+	}
+	unsent_is_ready = true;
 }
 
 /* What cannot be sent now is claimed again when it can. */
@@ -639,7 +661,7 @@ wait_for_something(TimestampTz now)
 	int64 at;
 	int n;
 
-	if (turn_wanted(now))
+	if (unsent_is_ready || turn_wanted(now))
 		timeout = 0;
 	else
 	{
