@@ -25,16 +25,15 @@
 #define LOOK_BATCH 1000
 #define LOOK_MOST 4000 /* in one transaction */
 
-/* from one endpoint to the next by the index, however many rows each has */
+/* the first row of each endpoint, from one to the next by the index, however many rows there are */
 static OsmtalkStatement look_all = {
 	"osmtalk: read the outbox",
 	"WITH RECURSIVE e AS ("
-	"	(SELECT o.endpoint_hash FROM osmtalk.outbox o ORDER BY o.endpoint_hash LIMIT 1)"
+	"	(SELECT o.endpoint_hash, o.id FROM osmtalk.outbox o ORDER BY o.endpoint_hash, o.id LIMIT 1)"
 	"	UNION ALL"
-	"	SELECT (SELECT o.endpoint_hash FROM osmtalk.outbox o"
-	"			 WHERE o.endpoint_hash OPERATOR(pg_catalog.>) e.endpoint_hash ORDER BY o.endpoint_hash LIMIT 1)"
-	"	  FROM e WHERE e.endpoint_hash IS NOT NULL)"
-	" SELECT e.endpoint_hash FROM e WHERE e.endpoint_hash IS NOT NULL",
+	"	SELECT n.* FROM e, LATERAL (SELECT o.endpoint_hash, o.id FROM osmtalk.outbox o"
+	"			 WHERE o.endpoint_hash OPERATOR(pg_catalog.>) e.endpoint_hash ORDER BY o.endpoint_hash, o.id LIMIT 1) n)"
+	" SELECT e.endpoint_hash, e.id FROM e",
 	0};
 
 /*
@@ -173,9 +172,10 @@ look_at_all(OsmtalkScheduler *scheduler)
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		int64 hash = int64_column(SPI_tuptable->vals[i], 1);
+		int64 before = int64_column(SPI_tuptable->vals[i], 2) - 1;
 
 		if (osmtalk_owns(hash))
-			osmtalk_scheduler_found_more(scheduler, endpoint(scheduler, hash, 0), 0);
+			osmtalk_scheduler_found_more(scheduler, endpoint(scheduler, hash, before), before);
 	}
 	SPI_freetuptable(SPI_tuptable);
 }

@@ -281,6 +281,9 @@ at_transaction_end(XactEvent event, void *arg)
 	}
 	if (wake & (OSMTALK_WAKE_START | OSMTALK_WAKE_LAUNCHER))
 		osmtalk_wake_launcher();
+	/* there is no hurry to find what is not to be sent */
+	if (!osmtalk_enabled)
+		wake &= ~OSMTALK_WAKE_LOOK;
 	if (wake & (OSMTALK_WAKE_LOOK | OSMTALK_WAKE_RELOAD))
 		wake_workers(wake & (OSMTALK_WAKE_LOOK | OSMTALK_WAKE_RELOAD));
 }
