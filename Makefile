@@ -24,7 +24,7 @@ endif
 # brings libcurl, which has no business in the postmaster or in a session.
 MODULE_big = osmtalk
 OBJS = $(addprefix src/,osmtalk.o settings.o wakeup.o launcher.o makeway.o ids.o ring.o render.o signing.o egress.o endpoint.o \
-	nested.o rules.o lookup.o record.o decide.o calls.o)
+	nested.o rules.o lookup.o insert.o record.o decide.o calls.o)
 SHLIB_LINK = -lcrypto
 WORKER = osmtalk_worker$(DLSUFFIX)
 WORKER_OBJS = $(addprefix src/,worker.o slot.o crash.o ownership.o outbox.o look.o claim.o settle.o retention.o upkeep.o statements.o scheduler.o waiting.o http.o request.o sockets.o)

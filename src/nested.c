@@ -216,6 +216,31 @@ osmtalk_write_row(HeapTuple row, TupleDesc desc, OsmtalkColumn *columns, int nco
 	return n == 0 ? row : heap_modify_tuple_by_cols(row, desc, n, numbers, new_values, new_isnull);
 }
 
+HeapTuple
+osmtalk_form_row(TupleDesc desc, OsmtalkColumn *columns, int ncolumns, const Datum *values, const bool *isnull)
+{
+	Datum *all = palloc0(desc->natts * sizeof(Datum));
+	bool *all_null = palloc(desc->natts * sizeof(bool));
+	HeapTuple row;
+
+	memset(all_null, true, desc->natts * sizeof(bool));
+	for (int i = 0; i < ncolumns; i++)
+	{
+		AttrNumber number = find_column(desc, &columns[i]);
+
+		if (isnull[i] && TupleDescAttr(desc, number - 1)->attnotnull)
+			ereport(ERROR,
+					errcode(ERRCODE_NOT_NULL_VIOLATION),
+					errmsg("null value in column \"%s\"", columns[i].name));
+		all[number - 1] = values[i];
+		all_null[number - 1] = isnull[i];
+	}
+	row = heap_form_tuple(desc, all, all_null);
+	pfree(all);
+	pfree(all_null);
+	return row;
+}
+
 bool
 osmtalk_is_distinct(Oid type, Datum a, bool a_null, Datum b, bool b_null)
 {

@@ -45,6 +45,18 @@ typedef struct OsmtalkType
 	{                             \
 		INT4OID, NULL, InvalidOid \
 	}
+#define OSMTALK_INT2              \
+	{                             \
+		INT2OID, NULL, InvalidOid \
+	}
+#define OSMTALK_INT8              \
+	{                             \
+		INT8OID, NULL, InvalidOid \
+	}
+#define OSMTALK_XID8              \
+	{                             \
+		XID8OID, NULL, InvalidOid \
+	}
 #define OSMTALK_TIME                     \
 	{                                    \
 		TIMESTAMPTZOID, NULL, InvalidOid \
@@ -126,6 +138,9 @@ typedef struct OsmtalkColumn
 /* Columns of a row, in the order of the columns asked for. */
 extern void osmtalk_read_row(HeapTuple row, TupleDesc desc, OsmtalkColumn *columns, int ncolumns,
 							 Datum *values, bool *isnull);
+/* A row of these columns; others are null. */
+extern HeapTuple osmtalk_form_row(TupleDesc desc, OsmtalkColumn *columns, int ncolumns,
+								  const Datum *values, const bool *isnull);
 /* The row with those columns that CHANGED names set. */
 extern HeapTuple osmtalk_write_row(HeapTuple row, TupleDesc desc, OsmtalkColumn *columns, int ncolumns,
 								   const bool *changed, const Datum *values, const bool *isnull);

@@ -7,14 +7,52 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
+#include "commands/sequence.h"
 #include "fmgr.h"
-#include "nested.h"
+#include "insert.h"
 #include "record.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/timestamp.h"
+#include "utils/xid8.h"
+#include "wakeup.h"
 
 PG_FUNCTION_INFO_V1(osmtalk_record_event);
 
 extern Datum osmtalk_new_id(PG_FUNCTION_ARGS);
+extern Datum osmtalk_current_origin(PG_FUNCTION_ARGS);
+extern Datum osmtalk_current_slot(PG_FUNCTION_ARGS);
+extern Datum osmtalk_endpoint_hash(PG_FUNCTION_ARGS);
+
+/* ---- rows ---- */
+
+/* as sql/tables.sql has them; if a table is not like this, it takes a statement */
+static OsmtalkColumn event_columns[] = {
+	{"id", OSMTALK_TEXT, 0},
+	{"type", OSMTALK_TEXT, 0},
+	{"org_id", OSMTALK_TEXT, 0},
+	{"campaign_id", OSMTALK_TEXT, 0},
+	{"lead_id", OSMTALK_TEXT, 0},
+	{"call_id", OSMTALK_TEXT, 0},
+	{"body", OSMTALK_TEXT, 0},
+	{"skipped_reason", OSMTALK_TEXT, 0},
+	{"created_at", OSMTALK_TIME, 0},
+	{"slot", OSMTALK_INT2, 0}};
+static OsmtalkTable events_slot = {event_columns, lengthof(event_columns), "events", NULL};
+
+static OsmtalkColumn outbox_columns[] = {
+	{"event_id", OSMTALK_TEXT, 0},
+	{"endpoint_hash", OSMTALK_INT8, 0},
+	{"id", OSMTALK_INT8, 0},
+	{"due_at", OSMTALK_TIME, 0},
+	{"attempts", OSMTALK_INT4, 0},
+	{"origin", OSMTALK_TEXT, 0},
+	{"xid", OSMTALK_XID8, 0},
+	{"worker_deaths", OSMTALK_INT2, 0},
+	{"slot", OSMTALK_INT2, 0}};
+static const char *const outbox_triggers[] = {"wake_worker", "before_insert", NULL};
+static OsmtalkTable outbox = {outbox_columns, lengthof(outbox_columns), NULL, outbox_triggers};
 
 static OsmtalkPlan insert_event = {
 	"INSERT INTO osmtalk.events (id, type, org_id, campaign_id, lead_id, call_id, body, skipped_reason)"
@@ -23,14 +61,61 @@ static OsmtalkPlan insert_event = {
 	{OSMTALK_TEXT, OSMTALK_TEXT, OSMTALK_TEXT, OSMTALK_TEXT, OSMTALK_TEXT, OSMTALK_TEXT, OSMTALK_TEXT, OSMTALK_TEXT}};
 
 static OsmtalkPlan insert_outbox = {
-	"INSERT INTO osmtalk.outbox (event_id, endpoint_hash) VALUES ($1, osmtalk.endpoint_hash($2))",
+	"INSERT INTO osmtalk.outbox (event_id, endpoint_hash) VALUES ($1, $2)",
 	2,
-	{OSMTALK_TEXT, OSMTALK_TEXT}};
+	{OSMTALK_TEXT, OSMTALK_INT8}};
 
 static OsmtalkPlan select_url = {
 	"SELECT t.url FROM osmtalk.delivery_target($1, $2, $3) t",
 	3,
 	{OSMTALK_TEXT, OSMTALK_TEXT, OSMTALK_TEXT}};
+
+/* The values are those of the statement's parameters. */
+static void
+record_event(const Datum *values, const bool *isnull)
+{
+	Datum row[lengthof(event_columns)];
+	bool row_null[lengthof(event_columns)] = {false};
+	int16 slot = DatumGetInt16(DirectFunctionCall1(osmtalk_current_slot, (Datum) 0));
+	char partition[NAMEDATALEN];
+
+	memcpy(row, values, 8 * sizeof(Datum));
+	memcpy(row_null, isnull, 8 * sizeof(bool));
+	row[8] = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
+	row[9] = Int16GetDatum(slot);
+	snprintf(partition, sizeof(partition), "events_%02d", slot);
+	if (!osmtalk_insert(partition, &events_slot, row, row_null))
+		osmtalk_run(&insert_event, values, isnull);
+}
+
+static void
+enqueue(Datum event_id, Datum endpoint_hash)
+{
+	Oid ids = get_relname_relid("outbox_id_seq", osmtalk_installation());
+	Datum row[] = {
+		event_id,
+		endpoint_hash,
+		(Datum) 0,
+		TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()),
+		Int32GetDatum(0),
+		DirectFunctionCall1(osmtalk_current_origin, (Datum) 0),
+		FullTransactionIdGetDatum(GetTopFullTransactionId()),
+		Int16GetDatum(0),
+		DirectFunctionCall1(osmtalk_current_slot, (Datum) 0)};
+	bool isnull[lengthof(row)] = {false};
+
+	/* what before_insert does beyond that is for rows without an endpoint */
+	if (DatumGetInt64(endpoint_hash) != 0 && OidIsValid(ids))
+	{
+		row[2] = Int64GetDatum(nextval_internal(ids, false));
+		if (osmtalk_insert("outbox", &outbox, row, isnull))
+		{
+			osmtalk_wake_at_commit(OSMTALK_WAKE_LOOK);
+			return;
+		}
+	}
+	osmtalk_run(&insert_outbox, row, NULL);
+}
 
 Datum
 osmtalk_record(const OsmtalkEvent *event)
@@ -43,13 +128,9 @@ osmtalk_record(const OsmtalkEvent *event)
 
 	for (int i = 0; i < lengthof(values); i++)
 		isnull[i] = values[i] == (Datum) 0;
-	osmtalk_run(&insert_event, values, isnull);
+	record_event(values, isnull);
 	if (has_url)
-	{
-		Datum row[] = {id, event->url};
-
-		osmtalk_run(&insert_outbox, row, NULL);
-	}
+		enqueue(id, DirectFunctionCall1(osmtalk_endpoint_hash, event->url));
 	return id;
 }
 
