@@ -69,7 +69,7 @@ is_as_made(Relation table, const OsmtalkTable *as)
 
 	if (table->rd_rel->relkind != RELKIND_RELATION || table->rd_rel->relam != HEAP_TABLE_AM_OID || desc->natts != as->ncolumns)
 		return false;
-	if (desc->constr != NULL && (desc->constr->num_check > 0 || desc->constr->has_generated_stored))
+	if (desc->constr != NULL && desc->constr->num_check > 0)
 		return false;
 	return has_no_more(table, as) && parent_has_no_more(table, as);
 }
