@@ -27,7 +27,7 @@ OBJS = $(addprefix src/,osmtalk.o settings.o wakeup.o launcher.o makeway.o ids.o
 	nested.o rules.o lookup.o insert.o record.o decide.o calls.o)
 SHLIB_LINK = -lcrypto
 WORKER = osmtalk_worker$(DLSUFFIX)
-WORKER_OBJS = $(addprefix src/,worker.o slot.o crash.o ownership.o outbox.o look.o claim.o settle.o retention.o upkeep.o statements.o scheduler.o waiting.o http.o request.o sockets.o)
+WORKER_OBJS = $(addprefix src/,worker.o sending.o slot.o crash.o ownership.o outbox.o look.o claim.o settle.o retention.o upkeep.o statements.o scheduler.o endpoints.o waiting.o http.o request.o sockets.o)
 WORKER_LIBS = -lcurl -lcrypto
 
 PG_CPPFLAGS = -DOSMTALK_VERSION='"$(EXTVERSION)"'
@@ -81,4 +81,4 @@ unit: $(UNIT_TESTS)
 
 test/unit/%_test: test/unit/%_test.c test/unit/check.h src/%.c src/%.h
 	$(CC) -std=gnu99 -g -O1 -Wall -Wextra $(UNIT_CFLAGS) -Isrc -o $@ $< $(filter src/%.c,$^)
-test/unit/scheduler_test: src/waiting.c src/waiting.h
+test/unit/scheduler_test: src/endpoints.c src/endpoints.h src/waiting.c src/waiting.h

@@ -18,6 +18,7 @@
 #include "claim.h"
 #include "endpoint.h"
 #include "ownership.h"
+#include "ring.h"
 #include "settle.h"
 #include "statements.h"
 #include "utils/hsearch.h"
@@ -31,39 +32,59 @@
 #define LOCKED_PAUSE_US 1000000
 
 /*
- * Up to n rows of each endpoint, beyond one id and up to another.
+ * Up to n rows of each endpoint, beyond one id and up to another.  Events are
+ * looked for in one partition, the one in which the last were: an executor
+ * that has to be ready for all of them takes longer to start than a small
+ * batch to read.  Each is found by its key, whatever the planner thinks of the
+ * table when it is asked.
  */
-static OsmtalkStatement read_rows = {
+#define READ_ROWS                                                                                                          \
+	"SELECT w.number, o.id, o.event_id, o.attempts, o.due_at, o.worker_deaths, t.url, t.secret, e.body, o.touched, o.slot" \
+	"  FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4))"        \
+	"		WITH ORDINALITY w (endpoint_hash, after, until, n, number)"                                                         \
+	" CROSS JOIN LATERAL ("                                                                                                \
+	"	SELECT r.id, r.event_id, r.attempts, r.due_at, r.worker_deaths, r.slot,"                                             \
+	"		   r.xmax OPERATOR(pg_catalog.<>) '0'::pg_catalog.xid AS touched"                                                   \
+	"	  FROM osmtalk.outbox r"                                                                                             \
+	"	 WHERE r.endpoint_hash OPERATOR(pg_catalog.=) w.endpoint_hash"                                                       \
+	"	   AND r.id OPERATOR(pg_catalog.>) w.after AND r.id OPERATOR(pg_catalog.<=) w.until"                                 \
+	"	   AND r.origin OPERATOR(pg_catalog.=) $5"                                                                           \
+	"	 ORDER BY r.id LIMIT w.n) o"                                                                                         \
+	"  LEFT JOIN LATERAL (SELECT v.type, v.org_id, v.campaign_id, v.body FROM osmtalk.events_%s v"                         \
+	"					   WHERE v.slot OPERATOR(pg_catalog.=) o.slot AND v.id OPERATOR(pg_catalog.=) o.event_id"                        \
+	"					  OFFSET 0) e ON true"                                                                                           \
+	"  LEFT JOIN LATERAL osmtalk.delivery_target(e.type, e.org_id, e.campaign_id) t ON true"
+#define READ_ROWS_TYPES                                                 \
+	{                                                                   \
+		INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT4ARRAYOID, TEXTOID \
+	}
+
+#define KEYS "ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) WITH ORDINALITY k (endpoint_hash, id, number)"
+
+/* Events that are in another slot. */
+static OsmtalkStatement read_others = {
 	"osmtalk: claim events",
-	"SELECT w.number, o.id, o.event_id, o.attempts, o.due_at, o.worker_deaths, t.url, t.secret, e.body, o.touched, o.slot"
-	"  FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4))"
-	"		WITH ORDINALITY w (endpoint_hash, after, until, n, number)"
-	" CROSS JOIN LATERAL ("
-	"	SELECT r.id, r.event_id, r.attempts, r.due_at, r.worker_deaths, r.slot,"
-	"		   r.xmax OPERATOR(pg_catalog.<>) '0'::pg_catalog.xid AS touched"
-	"	  FROM osmtalk.outbox r"
-	"	 WHERE r.endpoint_hash OPERATOR(pg_catalog.=) w.endpoint_hash"
-	"	   AND r.id OPERATOR(pg_catalog.>) w.after AND r.id OPERATOR(pg_catalog.<=) w.until"
-	"	   AND r.origin OPERATOR(pg_catalog.=) $5"
-	"	 ORDER BY r.id LIMIT w.n) o"
-	/* by its key, whatever the planner thinks of the table when it is asked */
-	"  LEFT JOIN LATERAL (SELECT v.type, v.org_id, v.campaign_id, v.body FROM osmtalk.events v"
+	"SELECT k.number, o.slot, t.url, t.secret, e.body"
+	"  FROM " KEYS
+	" CROSS JOIN LATERAL (SELECT r.event_id, r.slot FROM osmtalk.outbox r"
+	"					   WHERE r.endpoint_hash OPERATOR(pg_catalog.=) k.endpoint_hash AND r.id OPERATOR(pg_catalog.=) k.id"
+	"					  OFFSET 0) o"
+	" CROSS JOIN LATERAL (SELECT v.type, v.org_id, v.campaign_id, v.body FROM osmtalk.events v"
 	"					   WHERE v.slot OPERATOR(pg_catalog.=) o.slot AND v.id OPERATOR(pg_catalog.=) o.event_id"
-	"					  OFFSET 0) e ON true"
+	"					  OFFSET 0) e"
 	"  LEFT JOIN LATERAL osmtalk.delivery_target(e.type, e.org_id, e.campaign_id) t ON true",
-	5,
-	{INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT4ARRAYOID, TEXTOID}};
+	2,
+	{INT8ARRAYOID, INT8ARRAYOID}};
 
 /*
- * Events that are not in the slot that the outbox names, for it was not
+ * And those that are not in the slot that the outbox names, for it was not
  * given, or not right: they are looked for in all of them.
  */
 static OsmtalkStatement find_events = {
 	"osmtalk: look for events in other slots",
 	"WITH found AS ("
 	"	UPDATE osmtalk.outbox o SET slot = e.slot"
-	"	  FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) WITH ORDINALITY k (endpoint_hash, id, number),"
-	"		   osmtalk.events e"
+	"	  FROM " KEYS ", osmtalk.events e"
 	"	 WHERE o.endpoint_hash OPERATOR(pg_catalog.=) k.endpoint_hash AND o.id OPERATOR(pg_catalog.=) k.id"
 	"	   AND e.id OPERATOR(pg_catalog.=) o.event_id"
 	"	RETURNING k.number, e.slot, e.type, e.org_id, e.campaign_id, e.body)"
@@ -101,6 +122,8 @@ static OsmtalkTicket **picked = NULL;
 static int npicked = 0;
 static int picked_capacity = 0;
 static dlist_head claimed = DLIST_STATIC_INIT(claimed);
+
+static int16 last_slot = 0; /* of an event that was claimed */
 
 static int64 *finished = NULL; /* rows of claims */
 static int nfinished = 0;
@@ -242,6 +265,22 @@ make_windows(int *nwindows)
 	return windows;
 }
 
+/* The statement that looks for events in that slot. */
+static OsmtalkStatement *
+read_rows_of(int16 slot)
+{
+	static OsmtalkStatement statements[OSMTALK_SLOTS + 1];
+	OsmtalkStatement *s = &statements[slot + 1];
+
+	if (s->sql == NULL)
+	{
+		char *sql = psprintf(READ_ROWS, slot < 0 ? "kept" : psprintf("%02d", slot));
+
+		*s = (OsmtalkStatement){"osmtalk: claim events", MemoryContextStrdup(TopMemoryContext, sql), 5, READ_ROWS_TYPES};
+	}
+	return s;
+}
+
 static void
 read_windows(const Window *windows, int n)
 {
@@ -263,7 +302,7 @@ read_windows(const Window *windows, int n)
 	values[2] = osmtalk_int8_array(until, n);
 	values[3] = osmtalk_int4_array(limits, n);
 	values[4] = osmtalk_origin();
-	osmtalk_select(&read_rows, values);
+	osmtalk_select(read_rows_of(last_slot), values);
 }
 
 /* Takes the row, or leaves it for later. */
@@ -300,8 +339,9 @@ take_row(OsmtalkScheduler *scheduler, Window *w, HeapTuple tuple, TimestampTz no
 		ereport(ERROR, errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory"));
 }
 
+/* Looks by another statement for the events that are missing. */
 static void
-find_missing_events(void)
+find_missing_events(OsmtalkStatement *statement)
 {
 	OsmtalkDelivery **missing = NULL;
 	int64 *hashes;
@@ -331,7 +371,7 @@ find_missing_events(void)
 	}
 	values[0] = osmtalk_int8_array(hashes, n);
 	values[1] = osmtalk_int8_array(ids, n);
-	osmtalk_execute(&find_events, values);
+	osmtalk_execute(statement, values);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		HeapTuple tuple = SPI_tuptable->vals[i];
@@ -344,6 +384,19 @@ find_missing_events(void)
 		d->body = osmtalk_text_column(tuple, 5, delivery_context, &d->body_len);
 	}
 	SPI_freetuptable(SPI_tuptable);
+}
+
+/* Where the next are likely to be. */
+static void
+note_slot(void)
+{
+	const OsmtalkDelivery *last;
+
+	if (dlist_is_empty(&claimed))
+		return;
+	last = dlist_container(OsmtalkDelivery, node, dlist_tail_node(&claimed));
+	if (last->slot >= -1 && last->slot < OSMTALK_SLOTS)
+		last_slot = last->slot;
 }
 
 /*
@@ -479,7 +532,9 @@ osmtalk_claim(OsmtalkScheduler *scheduler, bool all_found)
 									 windows[i].nrows < windows[i].ntickets ? OSMTALK_REST_NONE : all_found ? OSMTALK_REST_AS_FOUND
 																											: OSMTALK_REST_UNKNOWN);
 	leave_locked(scheduler, now);
-	find_missing_events();
+	find_missing_events(&read_others);
+	find_missing_events(&find_events);
+	note_slot();
 	end_unused_tickets(scheduler);
 
 	if (!dlist_is_empty(&claimed))

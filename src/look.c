@@ -36,16 +36,26 @@ static OsmtalkStatement look_all = {
 	" SELECT e.endpoint_hash, e.id FROM e",
 	0};
 
-/*
- * A row without a transaction says that calls are overdue, or rows are not
- * adopted, so that an idle worker runs one statement per poll.
- */
+#define LOOK_NEW                                                                      \
+	"SELECT o.xid, o.endpoint_hash, o.id FROM osmtalk.outbox o"                       \
+	" WHERE ROW(o.xid, o.endpoint_hash, o.id) OPERATOR(pg_catalog.>) ROW($1, $2, $3)" \
+	"	AND o.xid OPERATOR(pg_catalog.<=) $4"                                           \
+	" ORDER BY o.xid, o.endpoint_hash, o.id LIMIT $5"
+
 static OsmtalkStatement look_new = {
 	"osmtalk: look for new events",
-	"(SELECT o.xid, o.endpoint_hash, o.id FROM osmtalk.outbox o"
-	"  WHERE ROW(o.xid, o.endpoint_hash, o.id) OPERATOR(pg_catalog.>) ROW($1, $2, $3)"
-	"	 AND o.xid OPERATOR(pg_catalog.<=) $4"
-	"  ORDER BY o.xid, o.endpoint_hash, o.id LIMIT $5)"
+	LOOK_NEW,
+	5,
+	{XID8OID, INT8OID, INT8OID, XID8OID, INT8OID}};
+
+/*
+ * From time to time one that does more, so that an idle worker runs one
+ * statement per poll: a row without a transaction says that calls are overdue,
+ * or rows are not adopted.
+ */
+static OsmtalkStatement look_and_check = {
+	"osmtalk: look for new events",
+	"(" LOOK_NEW ")"
 	" UNION ALL "
 	"SELECT NULL, NULL, 1 WHERE $6 AND osmtalk.has_overdue_calls()"
 	" UNION ALL "
@@ -195,7 +205,7 @@ look_on(OsmtalkLook *look, OsmtalkScheduler *scheduler)
 	values[4] = Int64GetDatum(LOOK_BATCH);
 	values[5] = BoolGetDatum(look->check_overdue);
 	values[6] = BoolGetDatum(look->check_adopted);
-	osmtalk_select(&look_new, values);
+	osmtalk_select(look->check_overdue || look->check_adopted ? &look_and_check : &look_new, values);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		HeapTuple tuple = SPI_tuptable->vals[i];

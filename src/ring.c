@@ -16,13 +16,13 @@
 
 #include "access/xact.h"
 #include "fmgr.h"
+#include "ring.h"
 #include "settings.h"
 #include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(osmtalk_current_slot);
 PG_FUNCTION_INFO_V1(osmtalk_slot_is_over);
 
-#define SLOTS 16
 #define PERIODS_KEPT 10
 
 /* while events are kept for ever */
@@ -58,7 +58,7 @@ osmtalk_current_slot(PG_FUNCTION_ARGS)
 
 	if (begun != of_transaction)
 	{
-		slot = period_number(begun) % SLOTS;
+		slot = period_number(begun) % OSMTALK_SLOTS;
 		of_transaction = begun;
 	}
 	PG_RETURN_INT16(slot);
@@ -75,8 +75,8 @@ osmtalk_slot_is_over(PG_FUNCTION_ARGS)
 	int64 kept = osmtalk_retention * USECS_PER_SEC;
 	int64 periods_ago;
 
-	if (osmtalk_retention == 0 || slot < 0 || slot >= SLOTS)
+	if (osmtalk_retention == 0 || slot < 0 || slot >= OSMTALK_SLOTS)
 		PG_RETURN_BOOL(false);
-	periods_ago = (period_number(GetCurrentTimestamp()) + SLOTS - slot) % SLOTS;
+	periods_ago = (period_number(GetCurrentTimestamp()) + OSMTALK_SLOTS - slot) % OSMTALK_SLOTS;
 	PG_RETURN_BOOL((periods_ago - 2) * period() >= kept);
 }

@@ -11,14 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "waiting.h"
+#include "endpoints.h"
 
-#define FIRST_WINDOW 2
 #define SLOW_AFTER 1000000 /* microseconds */
-
-/* what a proven endpoint may have ready beyond its window: in windows, and in bytes */
-#define AHEAD_WINDOWS 7
-#define AHEAD_BYTES (1024 * 1024)
 
 /* what may be held in all, in slots */
 #define MOST_HELD 2
@@ -29,256 +24,6 @@
 
 /* ids of one endpoint that are known one by one; beyond that it is read again */
 #define MOST_LATE 1024
-
-/* endpoints that are remembered while they have no events */
-#define LEAST_ENDPOINTS_KEPT 1024
-
-/* what is to be expected of an endpoint */
-enum
-{
-	PROVEN, /* its last result was an answer, and no request waits for one longer than a second */
-	FRESH,	/* it has had no result yet */
-	SICK,	/* neither */
-	STANDINGS
-};
-
-/* what an endpoint waits for: its places in rings */
-enum
-{
-	TO_CLAIM, /* a turn to have an event claimed */
-	TO_START, /* a turn to have one sent */
-	TO_LEAVE  /* to be forgotten: it has nothing */
-};
-
-typedef struct Suspect
-{
-	int64_t id;
-	OsmtalkEndpoint *endpoint;
-} Suspect;
-
-struct OsmtalkScheduler
-{
-	int max_in_flight;
-	int max_per_endpoint;
-	int in_flight;
-	int held;
-	int in_flight_of[STANDINGS];
-	int held_of[STANDINGS];
-	int hungry_of[STANDINGS]; /* endpoints */
-	bool suspect_in_flight;
-	bool suspect_held; /* picked, and not started or done */
-	OsmtalkTicket *suspect_ready;
-	bool unproven_last;		  /* the last that was started was not proven */
-	int claims_of[STANDINGS]; /* the endpoints' claims on slots: what they hold beyond their windows is none */
-
-	OsmtalkLine fresh; /* those of them that are to be claimed for */
-	OsmtalkRing to_claim[STANDINGS];
-	OsmtalkRing to_start[STANDINGS];
-	OsmtalkRing unused;
-	const OsmtalkEndpoint *claiming; /* whose turn to claim has begun, and how much of it is left */
-	int claims_left;
-
-	OsmtalkEndpoint **buckets;
-	size_t nbuckets;
-	size_t nendpoints;
-
-	OsmtalkHeap later;
-
-	Suspect *suspects; /* a stack: their order does not matter */
-	size_t nsuspects;
-	size_t suspects_capacity;
-
-	OsmtalkTickets ready;
-	OsmtalkTickets started;
-	OsmtalkTicket *last_slow; /* the youngest that is known to be slow */
-};
-
-/* ---- endpoints ---- */
-
-static size_t
-bucket_of(const OsmtalkScheduler *s, int64_t hash)
-{
-	return (size_t) ((uint64_t) hash & (s->nbuckets - 1));
-}
-
-static void
-grow_buckets(OsmtalkScheduler *s)
-{
-	OsmtalkEndpoint **old = s->buckets;
-	size_t nold = s->nbuckets;
-	OsmtalkEndpoint **buckets = calloc(nold * 2, sizeof(*buckets));
-
-	if (buckets == NULL)
-		return; /* longer chains, no harm */
-	s->buckets = buckets;
-	s->nbuckets = nold * 2;
-	for (size_t i = 0; i < nold; i++)
-		for (OsmtalkEndpoint *e = old[i], *next; e != NULL; e = next)
-		{
-			OsmtalkEndpoint **bucket = &buckets[bucket_of(s, e->hash)];
-
-			next = e->next_in_bucket;
-			e->next_in_bucket = *bucket;
-			*bucket = e;
-		}
-	free(old);
-}
-
-static int
-window_of(const OsmtalkScheduler *s, const OsmtalkEndpoint *e)
-{
-	return e->window < s->max_per_endpoint ? e->window : s->max_per_endpoint;
-}
-
-static bool
-has_late(const OsmtalkEndpoint *e)
-{
-	return e->first_late < e->nlate;
-}
-
-static bool
-has_unclaimed(const OsmtalkEndpoint *e)
-{
-	return has_late(e) || e->found > 0 || e->more;
-}
-
-/* How many tickets it may hold that have no slot. */
-static int
-ahead_of(const OsmtalkScheduler *s, const OsmtalkEndpoint *e)
-{
-	int by_window = AHEAD_WINDOWS * window_of(s, e);
-	size_t by_bytes = AHEAD_BYTES / (e->bytes + 1);
-
-	if (e->standing != PROVEN)
-		return 0;
-	return by_bytes < (size_t) by_window ? (int) by_bytes : by_window;
-}
-
-static int
-standing_of(const OsmtalkEndpoint *e)
-{
-	if (e->slow > 0)
-		return SICK;
-	return e->answered ? PROVEN : e->tried ? SICK
-										   : FRESH;
-}
-
-/*
- * The fresh are claimed for in the order in which their events came, a first
- * one for each before a second for any: so few endpoints with many events find
- * a slot before many with few.
- */
-static int64_t
-rank_of(const OsmtalkEndpoint *e)
-{
-	const int64_t after_all = INT64_C(1) << 62;
-	int64_t id = has_late(e) ? e->late[e->first_late] : e->cursor;
-
-	if (e->in_flight + e->held == 0)
-		return id;
-	return id < INT64_MAX - after_all ? id + after_all : INT64_MAX;
-}
-
-static void
-set_to_claim(OsmtalkScheduler *s, OsmtalkEndpoint *e, int standing, bool in)
-{
-	if (standing == FRESH)
-		osmtalk_line_set(&s->fresh, e, in, rank_of(e));
-	else
-		osmtalk_ring_set(&s->to_claim[standing], e, TO_CLAIM, in);
-}
-
-static bool
-any_to_claim(const OsmtalkScheduler *s, int standing)
-{
-	return standing == FRESH ? s->fresh.first != NULL : s->to_claim[standing].count > 0;
-}
-
-/*
- * Puts the endpoint where it belongs after anything about it has changed.
- */
-static void
-place(OsmtalkScheduler *s, OsmtalkEndpoint *e)
-{
-	int standing = standing_of(e);
-	int window = window_of(s, e);
-	bool room = e->in_flight < window;
-	bool hungry;
-
-	if (standing != e->standing)
-	{
-		set_to_claim(s, e, e->standing, false);
-		osmtalk_ring_set(&s->to_start[e->standing], e, TO_START, false);
-		s->in_flight_of[e->standing] -= e->in_flight;
-		s->held_of[e->standing] -= e->held;
-		s->hungry_of[e->standing] -= e->hungry;
-		s->in_flight_of[standing] += e->in_flight;
-		s->held_of[standing] += e->held;
-		s->hungry_of[standing] += e->hungry;
-		s->claims_of[e->standing] -= e->claims;
-		s->claims_of[standing] += e->claims;
-		e->standing = standing;
-	}
-	s->claims_of[standing] -= e->claims;
-	e->claims = e->in_flight + e->held;
-	if (e->claims > window)
-		e->claims = e->in_flight > window ? e->in_flight : window;
-	s->claims_of[standing] += e->claims;
-	hungry = has_unclaimed(e) && e->in_flight + e->held < window;
-	s->hungry_of[standing] += hungry - e->hungry;
-	e->hungry = hungry;
-	set_to_claim(s, e, standing,
-				 has_unclaimed(e) && e->in_flight + e->held < window + ahead_of(s, e));
-	osmtalk_ring_set(&s->to_start[standing], e, TO_START, room && e->ready_first != NULL);
-	osmtalk_ring_set(&s->unused, e, TO_LEAVE, !has_unclaimed(e) && e->in_flight + e->held + e->refs == 0);
-}
-
-/* Forgets the endpoint that has been without events for longest. */
-static void
-forget_one(OsmtalkScheduler *s)
-{
-	OsmtalkEndpoint *e = s->unused.cursor;
-	OsmtalkEndpoint **link = &s->buckets[bucket_of(s, e->hash)];
-
-	osmtalk_ring_set(&s->unused, e, TO_LEAVE, false);
-	while (*link != e)
-		link = &(*link)->next_in_bucket;
-	*link = e->next_in_bucket;
-	s->nendpoints--;
-	free(e->late);
-	free(e->name);
-	free(e);
-}
-
-OsmtalkEndpoint *
-osmtalk_scheduler_endpoint(OsmtalkScheduler *s, int64_t hash, int64_t cursor)
-{
-	OsmtalkEndpoint *e;
-	size_t kept = (size_t) s->max_in_flight * 4;
-
-	for (e = s->buckets[bucket_of(s, hash)]; e != NULL; e = e->next_in_bucket)
-		if (e->hash == hash)
-			return e;
-
-	e = calloc(1, sizeof(*e));
-	if (e == NULL)
-		return NULL;
-	if (kept < LEAST_ENDPOINTS_KEPT)
-		kept = LEAST_ENDPOINTS_KEPT;
-	if (s->nendpoints >= kept && s->unused.count > 0)
-		forget_one(s);
-	if (s->nendpoints >= s->nbuckets)
-		grow_buckets(s);
-	e->hash = hash;
-	e->cursor = cursor;
-	e->window = FIRST_WINDOW;
-	e->standing = FRESH;
-	e->next_in_bucket = s->buckets[bucket_of(s, hash)];
-	s->buckets[bucket_of(s, hash)] = e;
-	s->nendpoints++;
-	place(s, e);
-	return e;
-}
 
 /* ---- the scheduler ---- */
 
@@ -309,7 +54,7 @@ osmtalk_scheduler_set_limits(OsmtalkScheduler *s, int max_in_flight, int max_per
 	s->max_per_endpoint = max_per_endpoint;
 	for (size_t i = 0; i < s->nbuckets; i++)
 		for (OsmtalkEndpoint *e = s->buckets[i]; e != NULL; e = e->next_in_bucket)
-			place(s, e);
+			osmtalk_endpoint_place(s, e);
 }
 
 /* ---- what there is ---- */
@@ -317,7 +62,7 @@ osmtalk_scheduler_set_limits(OsmtalkScheduler *s, int max_in_flight, int max_per
 static bool
 push_late(OsmtalkScheduler *s, OsmtalkEndpoint *e, int64_t id)
 {
-	if (!has_late(e))
+	if (!osmtalk_endpoint_has_late(e))
 		e->first_late = e->nlate = 0;
 	if (e->nlate >= MOST_LATE)
 	{
@@ -327,7 +72,7 @@ push_late(OsmtalkScheduler *s, OsmtalkEndpoint *e, int64_t id)
 	if (!osmtalk_reserve((void **) &e->late, &e->late_capacity, e->nlate, sizeof(int64_t)))
 		return false;
 	e->late[e->nlate++] = id;
-	place(s, e);
+	osmtalk_endpoint_place(s, e);
 	return true;
 }
 
@@ -337,7 +82,7 @@ osmtalk_scheduler_found(OsmtalkScheduler *s, OsmtalkEndpoint *e, int64_t id)
 	if (id <= e->cursor)
 		return push_late(s, e, id);
 	e->found++;
-	place(s, e);
+	osmtalk_endpoint_place(s, e);
 	return true;
 }
 
@@ -347,7 +92,7 @@ osmtalk_scheduler_found_more(OsmtalkScheduler *s, OsmtalkEndpoint *e, int64_t cu
 	if (cursor < e->cursor)
 		e->cursor = cursor;
 	e->more = true;
-	place(s, e);
+	osmtalk_endpoint_place(s, e);
 }
 
 bool
@@ -356,18 +101,18 @@ osmtalk_scheduler_found_later(OsmtalkScheduler *s, OsmtalkEndpoint *e, int64_t i
 	if (!osmtalk_heap_push(&s->later, (OsmtalkLater){due_at, id, e}))
 		return false;
 	e->refs++;
-	place(s, e);
+	osmtalk_endpoint_place(s, e);
 	return true;
 }
 
 bool
 osmtalk_scheduler_found_suspect(OsmtalkScheduler *s, OsmtalkEndpoint *e, int64_t id)
 {
-	if (!osmtalk_reserve((void **) &s->suspects, &s->suspects_capacity, s->nsuspects, sizeof(Suspect)))
+	if (!osmtalk_reserve((void **) &s->suspects, &s->suspects_capacity, s->nsuspects, sizeof(OsmtalkSuspect)))
 		return false;
-	s->suspects[s->nsuspects++] = (Suspect){id, e};
+	s->suspects[s->nsuspects++] = (OsmtalkSuspect){id, e};
 	e->refs++;
-	place(s, e);
+	osmtalk_endpoint_place(s, e);
 	return true;
 }
 
@@ -383,7 +128,7 @@ osmtalk_scheduler_passed(OsmtalkScheduler *s, OsmtalkEndpoint *e, int64_t id, Os
 	}
 	else if (rest == OSMTALK_REST_UNKNOWN)
 		e->more = true;
-	place(s, e);
+	osmtalk_endpoint_place(s, e);
 }
 
 void
@@ -396,7 +141,7 @@ osmtalk_scheduler_clear(OsmtalkScheduler *s)
 			e->found = 0;
 			e->more = false;
 			e->refs = 0;
-			place(s, e);
+			osmtalk_endpoint_place(s, e);
 		}
 	s->later.count = 0;
 	s->nsuspects = 0;
@@ -419,7 +164,7 @@ advance(OsmtalkScheduler *s, int64_t now)
 			break;
 		}
 		event.endpoint->refs--;
-		place(s, event.endpoint);
+		osmtalk_endpoint_place(s, event.endpoint);
 	}
 
 	for (;;)
@@ -431,7 +176,7 @@ advance(OsmtalkScheduler *s, int64_t now)
 		t->slow = true;
 		s->last_slow = t;
 		t->endpoint->slow++;
-		place(s, t->endpoint);
+		osmtalk_endpoint_place(s, t->endpoint);
 	}
 }
 
@@ -477,7 +222,7 @@ next_to_claim(const OsmtalkScheduler *s, bool hungry)
 
 	for (int i = 0; i < STANDINGS; i++)
 	{
-		wants[i] = hungry ? s->hungry_of[i] > 0 : any_to_claim(s, i);
+		wants[i] = hungry ? s->hungry_of[i] > 0 : osmtalk_endpoints_to_claim(s, i);
 		has[i] = s->claims_of[i];
 	}
 	if (ahead_is_full(s))
@@ -547,7 +292,7 @@ osmtalk_scheduler_pick(OsmtalkScheduler *s, int64_t now)
 
 	if (suspects_turn(s))
 	{
-		Suspect first = s->suspects[--s->nsuspects];
+		OsmtalkSuspect first = s->suspects[--s->nsuspects];
 
 		e = first.endpoint;
 		e->refs--;
@@ -558,7 +303,7 @@ osmtalk_scheduler_pick(OsmtalkScheduler *s, int64_t now)
 	else
 	{
 		e = next_in_turn(s, standing);
-		if (has_late(e))
+		if (osmtalk_endpoint_has_late(e))
 			t->id = e->late[e->first_late++];
 		else if (e->found > 0)
 			e->found--;
@@ -567,9 +312,8 @@ osmtalk_scheduler_pick(OsmtalkScheduler *s, int64_t now)
 	t->since = now;
 	t->stage = OSMTALK_TICKET_PICKED;
 	s->held++;
-	s->held_of[e->standing]++;
 	e->held++;
-	place(s, e);
+	osmtalk_endpoint_place(s, e);
 	return t;
 }
 
@@ -594,7 +338,7 @@ osmtalk_scheduler_ready(OsmtalkScheduler *s, OsmtalkTicket *t, int64_t id, size_
 			e->ready_first = t;
 		e->ready_last = t;
 	}
-	place(s, e);
+	osmtalk_endpoint_place(s, e);
 }
 
 void
@@ -604,13 +348,11 @@ osmtalk_scheduler_move(OsmtalkScheduler *s, OsmtalkTicket *t, OsmtalkEndpoint *e
 
 	if (e == was)
 		return;
-	s->held_of[was->standing]--;
 	was->held--;
 	t->endpoint = e;
-	s->held_of[e->standing]++;
 	e->held++;
-	place(s, was);
-	place(s, e);
+	osmtalk_endpoint_place(s, was);
+	osmtalk_endpoint_place(s, e);
 }
 
 /* Takes the first ticket that is ready at its endpoint, or the suspect. */
@@ -676,12 +418,11 @@ osmtalk_scheduler_start(OsmtalkScheduler *s, int64_t now)
 	if (t->suspect)
 		s->suspect_held = false;
 	s->held--;
-	s->held_of[e->standing]--;
 	e->held--;
 	s->in_flight++;
 	s->in_flight_of[e->standing]++;
 	e->in_flight++;
-	place(s, e);
+	osmtalk_endpoint_place(s, e);
 	return t;
 }
 
@@ -706,7 +447,6 @@ let_go(OsmtalkScheduler *s, OsmtalkTicket *t)
 		if (t->suspect)
 			s->suspect_held = false;
 		s->held--;
-		s->held_of[e->standing]--;
 		e->held--;
 		return;
 	}
@@ -742,7 +482,7 @@ osmtalk_scheduler_done(OsmtalkScheduler *s, OsmtalkTicket *t, OsmtalkVerdict ver
 		e->tried = true;
 		e->window = 1;
 	}
-	place(s, e);
+	osmtalk_endpoint_place(s, e);
 	free(t);
 }
 

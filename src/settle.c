@@ -85,15 +85,16 @@ static OsmtalkStatement remove_rows = {
 	2,
 	{INT8ARRAYOID, INT8ARRAYOID}};
 
-/* rows that are there; and of them those that no other session has locked */
+/* rows that are there; and of them those that no other session has locked; from the keys to the rows, too */
 static OsmtalkStatement find_rows = {
 	"osmtalk: record results",
-	"SELECT k.number FROM " KEYS " JOIN osmtalk.outbox o ON " MATCHES,
+	"SELECT k.number FROM " KEYS ", LATERAL (SELECT FROM osmtalk.outbox o WHERE " MATCHES " OFFSET 0) f",
 	2,
 	{INT8ARRAYOID, INT8ARRAYOID}};
 static OsmtalkStatement lock_rows = {
 	"osmtalk: record results",
-	"SELECT k.number FROM " KEYS " JOIN osmtalk.outbox o ON " MATCHES " FOR UPDATE OF o SKIP LOCKED",
+	"SELECT k.number FROM " KEYS ","
+	"		LATERAL (SELECT FROM osmtalk.outbox o WHERE " MATCHES " OFFSET 0 FOR UPDATE OF o SKIP LOCKED) f",
 	2,
 	{INT8ARRAYOID, INT8ARRAYOID}};
 

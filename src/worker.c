@@ -34,6 +34,7 @@
 #include "outbox.h"
 #include "ownership.h"
 #include "retention.h"
+#include "sending.h"
 #include "settings.h"
 #include "slot.h"
 #include "statements.h"
@@ -64,12 +65,6 @@ PG_MODULE_MAGIC;
 /* what other workers are to leave is asked for again after this long */
 #define SHARE_PAUSE_MS 50
 
-/*
- * Requests are begun so many at a time, and none while as many answers wait:
- * more in flight than keep this process busy only fall out of its caches.
- */
-#define BURST 32
-
 /* while there are some to begin, no transaction sooner than this after the last, just to claim more */
 #define CLAIM_PAUSE_MS 8
 
@@ -89,6 +84,8 @@ static MemoryContext turn_context;
 /* deliveries that are over and to be settled */
 static dlist_head results = DLIST_STATIC_INIT(results);
 static int nresults = 0;
+static int nleft = 0;				 /* of them, that could not be settled by the last turn */
+static int most_unsettled;			 /* requests that are made and not settled: so many may be made again after a crash */
 static TimestampTz settle_after = 0; /* not before, unless for another reason */
 
 /* when to do what next */
@@ -105,10 +102,6 @@ static int failures = 0;				  /* of turns, in succession */
 static int answers = 0;				 /* sockets that had something at the last look */
 static bool unsent_is_ready = false; /* more requests could be begun */
 
-/* since the worker's start */
-static int64 delivered = 0;
-static int64 failed = 0;
-
 static void start_up(Oid database, int number);
 static void loop(void);
 static void take_turn(TimestampTz now);
@@ -119,8 +112,6 @@ static void quit(OsmtalkPresence presence);
 static void expire_calls(void);
 static void report_not_adopted(void);
 static void apply_retention(TimestampTz now);
-static void send_ready(void);
-static void hand_back_stale(void);
 static void collect_results(void);
 static void publish_figures(void);
 static void wait_for_something(TimestampTz now);
@@ -197,7 +188,8 @@ set_limits(void)
 {
 	int share = (osmtalk_max_in_flight + osmtalk_workers - 1) / osmtalk_workers;
 
-	osmtalk_scheduler_set_limits(scheduler, Min(share, osmtalk_http_capacity()), osmtalk_max_in_flight_per_endpoint);
+	most_unsettled = Min(share, osmtalk_http_capacity());
+	osmtalk_scheduler_set_limits(scheduler, most_unsettled, osmtalk_max_in_flight_per_endpoint);
 }
 
 static void
@@ -258,6 +250,13 @@ limit_times(TimestampTz now)
 		next_share = Min(next_share, TimestampTzPlusMilliseconds(now, SHARE_PAUSE_MS));
 }
 
+/* How many requests may be begun until results are settled. */
+static int
+room(void)
+{
+	return most_unsettled - osmtalk_scheduler_in_flight(scheduler) - nresults;
+}
+
 /* Whether there is reason for a transaction with the outbox. */
 static bool
 turn_wanted(TimestampTz now)
@@ -266,7 +265,9 @@ turn_wanted(TimestampTz now)
 		return false;
 	if (reload_wanted || look_on_wanted || now >= Min(next_poll, next_overdue_check) || osmtalk_slot_is_woken())
 		return true;
-	if (nresults > 0 && (now >= settle_after || nresults >= SETTLE_MOST))
+	if (nresults > 0 && now >= settle_after)
+		return true;
+	if (nresults > nleft && (room() <= 0 || nresults - nleft >= SETTLE_MOST))
 		return true;
 	if (unsent_is_ready && now < next_claim)
 		return false;
@@ -295,8 +296,10 @@ loop(void)
 			take_turn(now);
 		if (osmtalk_worker_number() == 0)
 			apply_retention(now);
-		hand_back_stale();
-		send_ready();
+		if (!osmtalk_hand_back(scheduler, osmtalk_enabled ? TimestampTzPlusMilliseconds(now, -STALE_MS) : DT_NOEND))
+			reload_wanted = true;
+		/* nothing while results cannot be recorded */
+		unsent_is_ready = osmtalk_enabled && failures == 0 && osmtalk_send_ready(scheduler, answers, room());
 		publish_figures();
 
 		answers = osmtalk_http_work();
@@ -379,7 +382,7 @@ take_turn(TimestampTz now)
 	failures = 0;
 	reload_wanted = false;
 	look_on_wanted = turn.look.more;
-	nresults = turn.nresults;
+	nresults = nleft = turn.nresults;
 	settle_after = TimestampTzPlusMilliseconds(now, LOCKED_PAUSE_MS);
 	if (turn.look.overdue)
 		expire_calls();
@@ -540,97 +543,16 @@ apply_retention(TimestampTz now)
 	PG_END_TRY();
 }
 
-/* ---- requests ---- */
-
-/* Sends what is ready and has its turn; nothing while results cannot be recorded. */
-static void
-send_ready(void)
-{
-	TimestampTz now = GetCurrentTimestamp();
-	OsmtalkTicket *t;
-
-	unsent_is_ready = false;
-	if (!osmtalk_enabled || failures > 0)
-		return;
-	for (int i = answers; i < BURST; i++)
-	{
-		if ((t = osmtalk_scheduler_start(scheduler, now)) == NULL)
-			return;
-		osmtalk_http_send(t->delivery);
-	}
-	unsent_is_ready = true;
-}
-
-/* What cannot be sent now is claimed again when it can. */
-static void
-hand_back_stale(void)
-{
-	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz before = osmtalk_enabled ? TimestampTzPlusMilliseconds(now, -STALE_MS) : now + 1;
-	OsmtalkTicket *t;
-
-	while ((t = osmtalk_scheduler_stale(scheduler, before)) != NULL)
-	{
-		OsmtalkDelivery *d = t->delivery;
-		bool suspect = t->suspect;
-		OsmtalkEndpoint *e;
-
-		osmtalk_scheduler_done(scheduler, t, OSMTALK_NOT_SENT);
-		if (osmtalk_owns(d->endpoint_hash) &&
-			((e = osmtalk_scheduler_endpoint(scheduler, d->endpoint_hash, d->outbox_id)) == NULL ||
-			 !(suspect ? osmtalk_scheduler_found_suspect(scheduler, e, d->outbox_id)
-					   : osmtalk_scheduler_found(scheduler, e, d->outbox_id))))
-			reload_wanted = true; /* no memory to remember it */
-		osmtalk_delivery_free(d);
-	}
-}
-
-/*
- * The log hears of an endpoint when it begins to fail and when it is well
- * again; each failure is in delivery_attempts.
- */
-static void
-report_result(const OsmtalkDelivery *d, OsmtalkEndpoint *endpoint)
-{
-	const char *name = endpoint->name ? endpoint->name : "an endpoint";
-
-	if (d->error[0] == '\0')
-	{
-		if (endpoint->failures > 0)
-			ereport(LOG,
-					errmsg("osmtalk: deliveries to %s succeed again, after " INT64_FORMAT " failures", name, endpoint->failures));
-		endpoint->failures = 0;
-		return;
-	}
-	if (endpoint->failures++ == 0)
-		ereport(LOG,
-				errmsg("osmtalk: event %s could not be delivered to %s: %s", d->event_id, name, d->error),
-				errdetail("Until a delivery there succeeds, further failures are only recorded in osmtalk.delivery_attempts."));
-	osmtalk_slot_note_error(d->error);
-}
+/* ---- results ---- */
 
 static void
 collect_results(void)
 {
-	OsmtalkDelivery *d;
+	bool none = nresults == 0;
 
-	while ((d = osmtalk_http_finished()) != NULL)
-	{
-		bool ok = d->error[0] == '\0';
-
-		if (ok)
-			delivered++;
-		else
-			failed++;
-		report_result(d, d->ticket->endpoint);
-		osmtalk_scheduler_done(scheduler, d->ticket,
-							   d->answered ? OSMTALK_ANSWERED : d->refusal || d->url == NULL ? OSMTALK_NOT_SENT
-																							 : OSMTALK_NO_ANSWER);
-		d->ticket = NULL;
-		dlist_push_tail(&results, &d->node);
-		if (nresults++ == 0)
-			settle_after = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SETTLE_DELAY_MS);
-	}
+	nresults += osmtalk_collect_results(scheduler, &results);
+	if (nresults > 0 && none)
+		settle_after = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SETTLE_DELAY_MS);
 	/* nobody to be settled with */
 	if (nresults > 0 && osmtalk_scheduler_in_flight(scheduler) + osmtalk_scheduler_held(scheduler) == 0)
 		settle_after = Min(settle_after, GetCurrentTimestamp());
@@ -640,7 +562,7 @@ static void
 publish_figures(void)
 {
 	osmtalk_slot_publish(osmtalk_scheduler_in_flight(scheduler),
-						 delivered, failed, failures > 0 && nresults > 0);
+						 osmtalk_delivered, osmtalk_failed, failures > 0 && nresults > 0);
 }
 
 /* ---- waiting ---- */
@@ -696,7 +618,7 @@ static void
 leave(int code, Datum arg)
 {
 	OsmtalkDelivery **in_flight;
-	int n = 0;
+	int n;
 
 	if (!attached)
 		return;
@@ -705,10 +627,7 @@ leave(int code, Datum arg)
 	MemoryContextSwitchTo(turn_context);
 	(void) osmtalk_http_work();
 	collect_results();
-	in_flight = palloc((osmtalk_scheduler_in_flight(scheduler) + 1) * sizeof(*in_flight));
-	for (OsmtalkTicket *t = osmtalk_scheduler_oldest(scheduler); t != NULL; t = t->younger)
-		if (((OsmtalkDelivery *) t->delivery)->posted)
-			in_flight[n++] = t->delivery;
+	n = osmtalk_unanswered(scheduler, &in_flight);
 	if (!osmtalk_leave(&results, in_flight, n))
 		ereport(LOG,
 				errmsg("osmtalk: results could not be recorded at the end of %s, requests in flight are made again",

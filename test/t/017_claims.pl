@@ -64,4 +64,22 @@ setting($node, 'osmtalk.enabled' => undef);
 is(sql("SELECT osmtalk.wait_until_drained('60 s')"), 't', 'until sending is on');
 is($receiver->count, $before + 12, 'once each');
 
+# ---- events of several slots ----
+
+# of one batch: in the slot of the last, in others, kept, in another than the outbox names, and nowhere
+setting($node, 'osmtalk.enabled' => 'off');
+sql("WITH e AS (
+		INSERT INTO osmtalk.events (type, org_id, body, slot)
+		SELECT 'webhook.test', 'other', i::text, i % 17 - 1 FROM generate_series(1, 170) i RETURNING id, body, slot)
+	INSERT INTO osmtalk.outbox (event_id, endpoint_hash, slot)
+	SELECT id, osmtalk.endpoint_hash('" . $other->url . "'), CASE WHEN body::int % 10 = 0 THEN (slot + 2) % 16 ELSE slot END FROM e
+	UNION ALL SELECT 'evt_nowhere', osmtalk.endpoint_hash('" . $other->url . "'), 3");
+my $others = $other->count;
+setting($node, 'osmtalk.enabled' => undef);
+is(sql("SELECT osmtalk.wait_until_drained('60 s')"), 't', 'events of all slots have a result');
+is($other->count, $others + 170, 'each is sent once');
+is(sql("SELECT count(*), bool_and(a.http_status = 204 AND a.slot = e.slot) FROM osmtalk.events e JOIN osmtalk.delivery_attempts a ON a.event_id = e.id
+	WHERE e.org_id = 'other' AND e.body <> '{}'"), '170|t', 'with its attempt beside it');
+like(sql("SELECT error FROM osmtalk.delivery_attempts WHERE event_id = 'evt_nowhere'"), qr/removed/, 'one that is nowhere was not');
+
 done_testing();

@@ -43,8 +43,10 @@ async function graphileOnce(ctx, cluster, directory, nginx, events) {
             env: { ...process.env, PGHOST: SOCKETS, PGUSER: "postgres", PGDATABASE: "peer" } });
     await firstLine(child); // its schema is there
     await database.query(`
-        SELECT count(graphile_worker.add_job('deliver', json_build_object('id', 'evt_' || lpad(i::text, 27, '0'), 'body', bench.body(i))))
-          FROM generate_series(1, ${events}) i`);
+        SELECT count(*) FROM graphile_worker.add_jobs(ARRAY(
+            SELECT json_populate_record(NULL::graphile_worker.job_spec, json_build_object('identifier', 'deliver',
+                'payload', json_build_object('id', 'evt_' || lpad(i::text, 27, '0'), 'body', bench.body(i))))
+              FROM generate_series(1, ${events}) i))`);
     await database.tidy();
     await nginx.mark();
 
