@@ -53,6 +53,7 @@ struct OsmtalkScheduler
 	OsmtalkRing unused;
 	const OsmtalkEndpoint *claiming; /* whose turn to claim has begun, and how much of it is left */
 	int claims_left;
+	int64_t next_probe; /* of a sick one, while others are served */
 
 	OsmtalkEndpoint **buckets;
 	size_t nbuckets;

@@ -22,6 +22,9 @@
 #define TURN_PART 32
 #define TURN_MOST 8
 
+/* while others are served, the sick are probed one after the other, at these intervals in microseconds */
+#define PROBE_PAUSE 5000
+
 /* ids of one endpoint that are known one by one; beyond that it is read again */
 #define MOST_LATE 1024
 
@@ -215,7 +218,7 @@ ahead_is_full(const OsmtalkScheduler *s)
 
 /* The standing whose turn it is to claim, or, of those that are hungry, to. */
 static int
-next_to_claim(const OsmtalkScheduler *s, bool hungry)
+next_to_claim(const OsmtalkScheduler *s, bool hungry, bool may_probe)
 {
 	bool wants[STANDINGS];
 	int has[STANDINGS];
@@ -225,6 +228,7 @@ next_to_claim(const OsmtalkScheduler *s, bool hungry)
 		wants[i] = hungry ? s->hungry_of[i] > 0 : osmtalk_endpoints_to_claim(s, i);
 		has[i] = s->claims_of[i];
 	}
+	wants[SICK] = wants[SICK] && may_probe;
 	if (ahead_is_full(s))
 		wants[PROVEN] = s->hungry_of[PROVEN] > 0 && has[PROVEN] + has[FRESH] + has[SICK] < s->max_in_flight;
 	return next_standing(s, wants, has);
@@ -236,18 +240,38 @@ suspects_turn(const OsmtalkScheduler *s)
 	return s->nsuspects > 0 && s->in_flight + s->held == 0;
 }
 
+static bool
+others_are_served(const OsmtalkScheduler *s)
+{
+	return s->claims_of[PROVEN] > 0 || osmtalk_endpoints_to_claim(s, PROVEN);
+}
+
 OsmtalkAppetite
 osmtalk_scheduler_appetite(OsmtalkScheduler *s, int64_t now)
 {
+	bool soon;
+
 	advance(s, now);
 	if (s->nsuspects > 0 || s->suspect_held || s->suspect_in_flight)
 		return suspects_turn(s) ? OSMTALK_HUNGRY : OSMTALK_FULL;
-	if (next_to_claim(s, false) < 0)
+	if (next_to_claim(s, false, true) < 0)
 		return OSMTALK_FULL;
-	if (s->in_flight < s->max_in_flight && next_to_claim(s, true) >= 0)
-		return OSMTALK_HUNGRY;
 	/* soon: while these are sent, the next can be claimed */
-	return s->held <= s->in_flight / 2 ? OSMTALK_HUNGRY : OSMTALK_CONTENT;
+	soon = s->held <= s->in_flight / 2;
+	if (!soon && (s->in_flight >= s->max_in_flight || next_to_claim(s, true, true) < 0))
+		return OSMTALK_CONTENT;
+	/* sick ones alone are not worth a transaction each time that one has failed */
+	return others_are_served(s) && next_to_claim(s, !soon, false) < 0 ? OSMTALK_PATIENT : OSMTALK_HUNGRY;
+}
+
+/*
+ * What fails at once costs more than what succeeds: those that are well must
+ * not pay for it.
+ */
+static bool
+may_probe(const OsmtalkScheduler *s, int64_t now)
+{
+	return !others_are_served(s) || now >= s->next_probe || s->next_probe > now + PROBE_PAUSE;
 }
 
 /* Of that standing the endpoint for which is to be claimed next. */
@@ -284,7 +308,7 @@ osmtalk_scheduler_pick(OsmtalkScheduler *s, int64_t now)
 
 	advance(s, now);
 	/* a suspect waits for the others to be done: they must not keep it waiting */
-	if (!suspects_turn(s) && (s->nsuspects > 0 || s->suspect_held || s->suspect_in_flight || (standing = next_to_claim(s, false)) < 0))
+	if (!suspects_turn(s) && (s->nsuspects > 0 || s->suspect_held || s->suspect_in_flight || (standing = next_to_claim(s, false, may_probe(s, now))) < 0))
 		return NULL;
 	t = calloc(1, sizeof(*t));
 	if (t == NULL)
@@ -303,6 +327,8 @@ osmtalk_scheduler_pick(OsmtalkScheduler *s, int64_t now)
 	else
 	{
 		e = next_in_turn(s, standing);
+		if (standing == SICK)
+			s->next_probe = now + PROBE_PAUSE;
 		if (osmtalk_endpoint_has_late(e))
 			t->id = e->late[e->first_late++];
 		else if (e->found > 0)

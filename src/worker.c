@@ -65,7 +65,7 @@ PG_MODULE_MAGIC;
 /* what other workers are to leave is asked for again after this long */
 #define SHARE_PAUSE_MS 50
 
-/* while there are some to begin, no transaction sooner than this after the last, just to claim more */
+/* no transaction sooner than this after the last just to claim more, while there is enough to begin, or for the sick */
 #define CLAIM_PAUSE_MS 8
 
 /* busy sockets do not keep the worker from the latch and the postmaster for more rounds than these */
@@ -261,6 +261,8 @@ room(void)
 static bool
 turn_wanted(TimestampTz now)
 {
+	OsmtalkAppetite appetite;
+
 	if (turn_after > now)
 		return false;
 	if (reload_wanted || look_on_wanted || now >= Min(next_poll, next_overdue_check) || osmtalk_slot_is_woken())
@@ -269,9 +271,10 @@ turn_wanted(TimestampTz now)
 		return true;
 	if (nresults > nleft && (room() <= 0 || nresults - nleft >= SETTLE_MOST))
 		return true;
-	if (unsent_is_ready && now < next_claim)
+	if (!osmtalk_enabled || (unsent_is_ready && now < next_claim))
 		return false;
-	return osmtalk_enabled && osmtalk_scheduler_appetite(scheduler, now) == OSMTALK_HUNGRY;
+	appetite = osmtalk_scheduler_appetite(scheduler, now);
+	return appetite == OSMTALK_HUNGRY || (appetite == OSMTALK_PATIENT && now >= next_claim);
 }
 
 static void
@@ -596,6 +599,8 @@ wait_for_something(TimestampTz now)
 			timeout = Min(timeout, until(now, Max(next_share, turn_after)));
 		if (osmtalk_enabled && turn_after <= now && osmtalk_scheduler_next_due(scheduler, &at))
 			timeout = Min(timeout, until(now, at));
+		if (osmtalk_enabled && turn_after <= now && osmtalk_scheduler_appetite(scheduler, now) == OSMTALK_PATIENT)
+			timeout = Min(timeout, until(now, next_claim));
 		if (osmtalk_scheduler_ready_since(scheduler, &at))
 			timeout = Min(timeout, until(now, TimestampTzPlusMilliseconds(at, STALE_MS)));
 	}

@@ -932,6 +932,26 @@ test_appetite(void)
 	CHECK(osmtalk_scheduler_appetite(s, 0) == OSMTALK_CONTENT, "a fresh one may be claimed, but not sent to");
 	end(osmtalk_scheduler_oldest(s), OSMTALK_ANSWERED, true);
 	CHECK(osmtalk_scheduler_appetite(s, 0) == OSMTALK_HUNGRY, "until a slot is free");
+
+	fresh(256, 32);
+	prove(1, 40);
+	add(2, 1, 100);
+	go(0);
+	finish(2, OSMTALK_NO_ANSWER);
+	CHECK(osmtalk_scheduler_appetite(s, 0) == OSMTALK_HUNGRY, "a sick endpoint is probed at once while there is nothing else to do");
+	add_more(1, 1);
+	CHECK(osmtalk_scheduler_appetite(s, 0) == OSMTALK_HUNGRY, "or something to claim for another");
+	go(0);
+	finish(2, OSMTALK_NO_ANSWER);
+	CHECK(in_flight_of(1) == 1 && osmtalk_scheduler_appetite(s, 0) == OSMTALK_PATIENT, "not while others are served");
+	add(3, 1, 1);
+	CHECK(osmtalk_scheduler_appetite(s, 0) == OSMTALK_HUNGRY, "a fresh one does not wait with it");
+	go(0);
+	finish(2, OSMTALK_NO_ANSWER);
+	finish(3, OSMTALK_ANSWERED);
+	CHECK(osmtalk_scheduler_appetite(s, 0) == OSMTALK_PATIENT, "it waits");
+	finish(1, OSMTALK_ANSWERED);
+	CHECK(osmtalk_scheduler_appetite(s, 0) == OSMTALK_HUNGRY, "until they are done");
 }
 
 /* ---- what is known one by one ---- */
@@ -1389,6 +1409,7 @@ static struct
 	int			max_per_endpoint;
 	int			nhashes;
 	int64_t		now;
+	int64_t		probed;		/* when a sick one was picked last */
 	int			added;
 	int			sent[MOST_EVENTS];	/* how often, by id */
 	int			nsent;
@@ -1542,6 +1563,13 @@ check_counts(void)
 	}
 }
 
+/* While others are served, the sick wait a little for each other. */
+static bool
+waits_to_probe(int standing, const int has[3])
+{
+	return standing == SICK && has[PROVEN] > 0 && r.now < r.probed + 5000;
+}
+
 /* Not for so many endpoints that some are forgotten: to ask would make them. */
 static bool
 anything_to_claim(void)
@@ -1558,7 +1586,7 @@ anything_to_claim(void)
 		const OsmtalkEndpoint *e = endpoint(hash);
 
 		if ((e->found > 0 || e->more || e->first_late < e->nlate) &&
-			e->in_flight + e->held < window_of(e) && is_due(standing_of(e), has))
+			e->in_flight + e->held < window_of(e) && is_due(standing_of(e), has) && !waits_to_probe(standing_of(e), has))
 			return true;
 	}
 	return false;
@@ -1604,7 +1632,8 @@ pick_at_random(int most)
 
 		if (t == NULL)
 		{
-			r.appetites += npicked == 0 && appetite != OSMTALK_FULL;
+			count_standings(has, false);
+			r.appetites += npicked == 0 && appetite != OSMTALK_FULL && !(appetite != OSMTALK_HUNGRY && waits_to_probe(SICK, has));
 			break;
 		}
 		r.appetites += npicked == 0 && appetite == OSMTALK_FULL;
@@ -1617,7 +1646,9 @@ pick_at_random(int most)
 		{
 			int			ahead = 7 * window_of(e);
 
-			r.shares += !is_due(standing_of(e), has);
+			r.shares += !is_due(standing_of(e), has) || waits_to_probe(standing_of(e), has);
+			if (standing_of(e) == SICK)
+				r.probed = r.now;
 			if (standing_of(e) != PROVEN)
 				ahead = 0;
 			else if (ahead > (int) (LARGE / (e->bytes + 1)))
@@ -1827,6 +1858,7 @@ test_random(uint32_t with, int nhashes, int events)
 
 	fresh(20, 5);
 	memset(&r, 0, sizeof(r));
+	r.probed = -SECOND;
 	seed = with;
 	r.nhashes = nhashes;
 	random_limits();
