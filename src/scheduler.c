@@ -218,19 +218,18 @@ ahead_is_full(const OsmtalkScheduler *s)
 
 /* The standing whose turn it is to claim, or, of those that are hungry, to. */
 static int
-next_to_claim(const OsmtalkScheduler *s, bool hungry, bool may_probe)
+next_to_claim(const OsmtalkScheduler *s, bool hungry, const bool may[STANDINGS])
 {
 	bool wants[STANDINGS];
 	int has[STANDINGS];
 
 	for (int i = 0; i < STANDINGS; i++)
 	{
-		wants[i] = hungry ? s->hungry_of[i] > 0 : osmtalk_endpoints_to_claim(s, i);
+		wants[i] = may[i] && (hungry ? s->hungry_of[i] > 0 : osmtalk_endpoints_to_claim(s, i));
 		has[i] = s->claims_of[i];
 	}
-	wants[SICK] = wants[SICK] && may_probe;
 	if (ahead_is_full(s))
-		wants[PROVEN] = s->hungry_of[PROVEN] > 0 && has[PROVEN] + has[FRESH] + has[SICK] < s->max_in_flight;
+		wants[PROVEN] = may[PROVEN] && s->hungry_of[PROVEN] > 0 && has[PROVEN] + has[FRESH] + has[SICK] < s->max_in_flight;
 	return next_standing(s, wants, has);
 }
 
@@ -249,19 +248,21 @@ others_are_served(const OsmtalkScheduler *s)
 OsmtalkAppetite
 osmtalk_scheduler_appetite(OsmtalkScheduler *s, int64_t now)
 {
+	static const bool all[STANDINGS] = {true, true, true};
+	static const bool only_proven[STANDINGS] = {true};
 	bool soon;
 
 	advance(s, now);
 	if (s->nsuspects > 0 || s->suspect_held || s->suspect_in_flight)
 		return suspects_turn(s) ? OSMTALK_HUNGRY : OSMTALK_FULL;
-	if (next_to_claim(s, false, true) < 0)
+	if (next_to_claim(s, false, all) < 0)
 		return OSMTALK_FULL;
 	/* soon: while these are sent, the next can be claimed */
 	soon = s->held <= s->in_flight / 2;
-	if (!soon && (s->in_flight >= s->max_in_flight || next_to_claim(s, true, true) < 0))
+	if (!soon && (s->in_flight >= s->max_in_flight || next_to_claim(s, true, all) < 0))
 		return OSMTALK_CONTENT;
-	/* sick ones alone are not worth a transaction each time that one has failed */
-	return others_are_served(s) && next_to_claim(s, !soon, false) < 0 ? OSMTALK_PATIENT : OSMTALK_HUNGRY;
+	/* others alone are not worth a transaction each time that one has failed */
+	return others_are_served(s) && next_to_claim(s, !soon, only_proven) < 0 ? OSMTALK_PATIENT : OSMTALK_HUNGRY;
 }
 
 /*
@@ -308,7 +309,7 @@ osmtalk_scheduler_pick(OsmtalkScheduler *s, int64_t now)
 
 	advance(s, now);
 	/* a suspect waits for the others to be done: they must not keep it waiting */
-	if (!suspects_turn(s) && (s->nsuspects > 0 || s->suspect_held || s->suspect_in_flight || (standing = next_to_claim(s, false, may_probe(s, now))) < 0))
+	if (!suspects_turn(s) && (s->nsuspects > 0 || s->suspect_held || s->suspect_in_flight || (standing = next_to_claim(s, false, (bool[]){true, true, may_probe(s, now)})) < 0))
 		return NULL;
 	t = calloc(1, sizeof(*t));
 	if (t == NULL)

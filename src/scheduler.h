@@ -137,7 +137,7 @@ typedef enum OsmtalkAppetite
 {
 	OSMTALK_FULL,	 /* nothing is to be claimed */
 	OSMTALK_CONTENT, /* more could be made ready, but nothing waits for it */
-	OSMTALK_PATIENT, /* only sick endpoints wait, while others are served: they may wait a little */
+	OSMTALK_PATIENT, /* only endpoints that are not proven wait, while others are served: they may wait a little */
 	OSMTALK_HUNGRY	 /* a slot could be used by an event that is yet to be claimed, or soon will */
 } OsmtalkAppetite;
 

@@ -916,7 +916,7 @@ test_appetite(void)
 		  "when they run low, it is time to claim");
 	CHECK(claim(0) == 32 * 7 - 16 && osmtalk_scheduler_appetite(s, 0) == OSMTALK_FULL, "many at once");
 	add(2, 1, 1);
-	CHECK(osmtalk_scheduler_appetite(s, 0) == OSMTALK_HUNGRY, "another endpoint need not wait until then");
+	CHECK(osmtalk_scheduler_appetite(s, 0) == OSMTALK_PATIENT, "another endpoint need not wait until then, but a little");
 
 	fresh(32, 32);
 	prove(1, 40);
@@ -931,7 +931,7 @@ test_appetite(void)
 	add(3, 1, 1);
 	CHECK(osmtalk_scheduler_appetite(s, 0) == OSMTALK_CONTENT, "a fresh one may be claimed, but not sent to");
 	end(osmtalk_scheduler_oldest(s), OSMTALK_ANSWERED, true);
-	CHECK(osmtalk_scheduler_appetite(s, 0) == OSMTALK_HUNGRY, "until a slot is free");
+	CHECK(osmtalk_scheduler_appetite(s, 0) == OSMTALK_PATIENT, "until a slot is free");
 
 	fresh(256, 32);
 	prove(1, 40);
@@ -945,7 +945,7 @@ test_appetite(void)
 	finish(2, OSMTALK_NO_ANSWER);
 	CHECK(in_flight_of(1) == 1 && osmtalk_scheduler_appetite(s, 0) == OSMTALK_PATIENT, "not while others are served");
 	add(3, 1, 1);
-	CHECK(osmtalk_scheduler_appetite(s, 0) == OSMTALK_HUNGRY, "a fresh one does not wait with it");
+	CHECK(osmtalk_scheduler_appetite(s, 0) == OSMTALK_PATIENT, "nor is a fresh one, which is claimed with the next that comes");
 	go(0);
 	finish(2, OSMTALK_NO_ANSWER);
 	finish(3, OSMTALK_ANSWERED);
