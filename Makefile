@@ -5,6 +5,7 @@
 #   make test             runs every test on private clusters
 #   make unit             runs the tests that need no server
 #   make bench            measures, see test/bench/README.md
+#   make chaos            faults at random, see test/chaos/README.md
 
 EXTENSION = osmtalk
 # the version lives in the control file alone
@@ -44,9 +45,9 @@ include $(PGXS)
 endif
 
 # after PGXS, whose own first target is the default
-.PHONY: demo test bench bench-compare unit install-worker uninstall-worker
+.PHONY: demo test bench chaos bench-compare unit install-worker uninstall-worker
 
-demo test bench:
+demo test bench chaos:
 	@test/bin/$@
 
 bench-compare:
