@@ -59,13 +59,11 @@
 		INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT4ARRAYOID, TEXTOID \
 	}
 
-#define KEYS "ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) WITH ORDINALITY k (endpoint_hash, id, number)"
-
 /* Events that are in another slot. */
 static OsmtalkStatement read_others = {
 	"osmtalk: claim events",
 	"SELECT k.number, o.slot, t.url, t.secret, e.body"
-	"  FROM " KEYS
+	"  FROM " OSMTALK_KEYS
 	" CROSS JOIN LATERAL (SELECT r.event_id, r.slot FROM osmtalk.outbox r"
 	"					   WHERE r.endpoint_hash OPERATOR(pg_catalog.=) k.endpoint_hash AND r.id OPERATOR(pg_catalog.=) k.id"
 	"					  OFFSET 0) o"
@@ -84,7 +82,7 @@ static OsmtalkStatement find_events = {
 	"osmtalk: look for events in other slots",
 	"WITH found AS ("
 	"	UPDATE osmtalk.outbox o SET slot = e.slot"
-	"	  FROM " KEYS ", osmtalk.events e"
+	"	  FROM " OSMTALK_KEYS ", osmtalk.events e"
 	"	 WHERE o.endpoint_hash OPERATOR(pg_catalog.=) k.endpoint_hash AND o.id OPERATOR(pg_catalog.=) k.id"
 	"	   AND e.id OPERATOR(pg_catalog.=) o.event_id"
 	"	RETURNING k.number, e.slot, e.type, e.org_id, e.campaign_id, e.body)"
@@ -344,10 +342,8 @@ static void
 find_missing_events(OsmtalkStatement *statement)
 {
 	OsmtalkDelivery **missing = NULL;
-	int64 *hashes;
-	int64 *ids;
 	int n = 0;
-	Datum values[2];
+	Datum keys[2];
 	dlist_iter iter;
 
 	dlist_foreach(iter, &claimed)
@@ -362,16 +358,8 @@ find_missing_events(OsmtalkStatement *statement)
 	}
 	if (n == 0)
 		return;
-	hashes = palloc(n * sizeof(int64));
-	ids = palloc(n * sizeof(int64));
-	for (int i = 0; i < n; i++)
-	{
-		hashes[i] = missing[i]->endpoint_hash;
-		ids[i] = missing[i]->outbox_id;
-	}
-	values[0] = osmtalk_int8_array(hashes, n);
-	values[1] = osmtalk_int8_array(ids, n);
-	osmtalk_execute(statement, values);
+	osmtalk_make_keys(missing, n, keys);
+	osmtalk_execute(statement, keys);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		HeapTuple tuple = SPI_tuptable->vals[i];

@@ -70,17 +70,17 @@ static OsmtalkPlan select_url = {
 	3,
 	{OSMTALK_TEXT, OSMTALK_TEXT, OSMTALK_TEXT}};
 
-/* The values are those of the statement's parameters. */
+/* The values are the statement's parameters, which are the first columns of the row. */
 static void
-record_event(const Datum *values, const bool *isnull)
+write_event(const Datum *values, const bool *isnull)
 {
 	Datum row[lengthof(event_columns)];
 	bool row_null[lengthof(event_columns)] = {false};
 	int16 slot = DatumGetInt16(DirectFunctionCall1(osmtalk_current_slot, (Datum) 0));
 	char partition[NAMEDATALEN];
 
-	memcpy(row, values, 8 * sizeof(Datum));
-	memcpy(row_null, isnull, 8 * sizeof(bool));
+	memcpy(row, values, insert_event.nargs * sizeof(Datum));
+	memcpy(row_null, isnull, insert_event.nargs * sizeof(bool));
 	row[8] = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
 	row[9] = Int16GetDatum(slot);
 	snprintf(partition, sizeof(partition), "events_%02d", slot);
@@ -88,6 +88,7 @@ record_event(const Datum *values, const bool *isnull)
 		osmtalk_run(&insert_event, values, isnull);
 }
 
+/* The first two columns of the row are the statement's parameters. */
 static void
 enqueue(Datum event_id, Datum endpoint_hash)
 {
@@ -128,7 +129,7 @@ osmtalk_record(const OsmtalkEvent *event)
 
 	for (int i = 0; i < lengthof(values); i++)
 		isnull[i] = values[i] == (Datum) 0;
-	record_event(values, isnull);
+	write_event(values, isnull);
 	if (has_url)
 		enqueue(id, DirectFunctionCall1(osmtalk_endpoint_hash, event->url));
 	return id;

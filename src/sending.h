@@ -9,8 +9,7 @@
 
 #include "postgres.h"
 
-#include "lib/ilist.h"
-#include "scheduler.h"
+#include "delivery.h"
 #include "utils/timestamp.h"
 
 /* since the worker's start */
@@ -34,6 +33,6 @@ extern bool osmtalk_hand_back(OsmtalkScheduler *scheduler, TimestampTz before);
 extern int osmtalk_collect_results(OsmtalkScheduler *scheduler, dlist_head *results);
 
 /* Those whose requests are made and without an answer, in the current memory context; returns how many. */
-extern int osmtalk_unanswered(OsmtalkScheduler *scheduler, struct OsmtalkDelivery ***deliveries);
+extern int osmtalk_unanswered(OsmtalkScheduler *scheduler, OsmtalkDelivery ***deliveries);
 
 #endif

@@ -69,7 +69,6 @@ static OsmtalkStatement renumber_attempts = {
 	NATTEMPT_COLUMNS,
 	ATTEMPT_TYPES};
 
-#define KEYS "ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) WITH ORDINALITY k (endpoint_hash, id, number)"
 #define MATCHES "o.endpoint_hash OPERATOR(pg_catalog.=) k.endpoint_hash AND o.id OPERATOR(pg_catalog.=) k.id"
 
 /*
@@ -79,7 +78,7 @@ static OsmtalkStatement renumber_attempts = {
 static OsmtalkStatement remove_rows = {
 	"osmtalk: record results",
 	"DELETE FROM osmtalk.outbox r WHERE r.ctid OPERATOR(pg_catalog.=) ANY (ARRAY("
-	"	SELECT f.tid FROM " KEYS ","
+	"	SELECT f.tid FROM " OSMTALK_KEYS ","
 	"		   LATERAL (SELECT o.ctid AS tid FROM osmtalk.outbox o WHERE " MATCHES " OFFSET 0) f))"
 	" RETURNING r.id, r.slot",
 	2,
@@ -88,12 +87,12 @@ static OsmtalkStatement remove_rows = {
 /* rows that are there; and of them those that no other session has locked; from the keys to the rows, too */
 static OsmtalkStatement find_rows = {
 	"osmtalk: record results",
-	"SELECT k.number FROM " KEYS ", LATERAL (SELECT FROM osmtalk.outbox o WHERE " MATCHES " OFFSET 0) f",
+	"SELECT k.number FROM " OSMTALK_KEYS ", LATERAL (SELECT FROM osmtalk.outbox o WHERE " MATCHES " OFFSET 0) f",
 	2,
 	{INT8ARRAYOID, INT8ARRAYOID}};
 static OsmtalkStatement lock_rows = {
 	"osmtalk: record results",
-	"SELECT k.number FROM " KEYS ","
+	"SELECT k.number FROM " OSMTALK_KEYS ","
 	"		LATERAL (SELECT FROM osmtalk.outbox o WHERE " MATCHES " OFFSET 0 FOR UPDATE OF o SKIP LOCKED) f",
 	2,
 	{INT8ARRAYOID, INT8ARRAYOID}};
@@ -204,8 +203,8 @@ record(OsmtalkDelivery **deliveries, int n, bool careful)
 		osmtalk_execute(&renumber_attempts, arrays);
 }
 
-static void
-make_keys(OsmtalkDelivery **deliveries, int n, Datum keys[2])
+void
+osmtalk_make_keys(OsmtalkDelivery **deliveries, int n, Datum keys[2])
 {
 	int64 *hashes = palloc(n * sizeof(int64));
 	int64 *ids = palloc(n * sizeof(int64));
@@ -238,7 +237,7 @@ osmtalk_lock_rows(OsmtalkDelivery **deliveries, int n, bool *locked)
 {
 	Datum keys[2];
 
-	make_keys(deliveries, n, keys);
+	osmtalk_make_keys(deliveries, n, keys);
 	mark(&lock_rows, keys, locked, true);
 }
 
@@ -252,7 +251,7 @@ put_locked_last(OsmtalkDelivery **deliveries, int n)
 	int nfree = 0;
 	int nlocked = 0;
 
-	make_keys(deliveries, n, keys);
+	osmtalk_make_keys(deliveries, n, keys);
 	mark(&find_rows, keys, locked, true);
 	mark(&lock_rows, keys, locked, false);
 	for (int i = 0; i < n; i++)
@@ -274,7 +273,7 @@ remove_outbox_rows(OsmtalkDelivery **deliveries, int n)
 	Datum keys[2];
 	int at = 0;
 
-	make_keys(deliveries, n, keys);
+	osmtalk_make_keys(deliveries, n, keys);
 	osmtalk_execute(&remove_rows, keys);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{

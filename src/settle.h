@@ -30,4 +30,8 @@ extern void osmtalk_lock_rows(OsmtalkDelivery **deliveries, int n, bool *locked)
 /* Removes these rows of claims. */
 extern void osmtalk_settle_claims(Datum ids);
 
+/* Keys of outbox rows as parameters $1 and $2 of a statement, and there as a table with their numbers from 1. */
+#define OSMTALK_KEYS "ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) WITH ORDINALITY k (endpoint_hash, id, number)"
+extern void osmtalk_make_keys(OsmtalkDelivery **deliveries, int n, Datum keys[2]);
+
 #endif

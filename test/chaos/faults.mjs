@@ -23,6 +23,12 @@ function kill(pid, signal = "SIGKILL") {
     }
 }
 
+async function setForAWhile({ cluster, random }, setting, value, usual) {
+    await cluster.set(setting, value);
+    await sleep(random.between(200, 1500));
+    await cluster.set(setting, usual);
+}
+
 export const faults = {
     "kill -9 of the worker": {
         weight: 20, endsWorker: true, endsServer: true,
@@ -74,11 +80,7 @@ export const faults = {
     },
     "read-only mode": {
         weight: 6,
-        async strike({ cluster, random }) {
-            await cluster.set("default_transaction_read_only", "on");
-            await sleep(random.between(300, 1500));
-            await cluster.set("default_transaction_read_only", "off");
-        },
+        strike: (context) => setForAWhile(context, "default_transaction_read_only", "on", "off"),
     },
     "full disk": {
         weight: 6, endsWorker: true, endsServer: true, needs: "disk",
@@ -121,19 +123,11 @@ export const faults = {
     },
     "sending off and on": {
         weight: 4,
-        async strike({ cluster, random }) {
-            await cluster.set("osmtalk.enabled", "off");
-            await sleep(random.between(200, 1000));
-            await cluster.set("osmtalk.enabled", "on");
-        },
+        strike: (context) => setForAWhile(context, "osmtalk.enabled", "off", "on"),
     },
     "more and fewer workers": {
         weight: 6,
-        async strike({ cluster, random }) {
-            await cluster.set("osmtalk.workers", String(random.integer(2, 4)));
-            await sleep(random.between(200, 1500));
-            await cluster.set("osmtalk.workers", "1");
-        },
+        strike: (context) => setForAWhile(context, "osmtalk.workers", String(context.random.integer(2, 4)), "1"),
     },
     "a vacuum that takes the table": {
         weight: 4,

@@ -48,7 +48,7 @@ export class Writer {
     }
 
     // SQL that places calls of new leads and ends them, all or most in the same transaction.
-    calls_(prefix, count, way) {
+    sqlOfCalls(prefix, count, way) {
         const campaign = this.campaigns[this.random.integer(0, this.campaigns.length - 1)];
         const ended = this.random.pick({
             "answered_at = now() - interval '1 min', ended_at = now(), sip_status_code = 200": 6,
@@ -78,34 +78,34 @@ export class Writer {
         const { random } = this;
         switch (way) {
             case "batch":
-                return { sql: `BEGIN; ${this.calls_(prefix, random.integer(10, 100), way)} COMMIT;`, kept: [prefix], dropped: [] };
+                return { sql: `BEGIN; ${this.sqlOfCalls(prefix, random.integer(10, 100), way)} COMMIT;`, kept: [prefix], dropped: [] };
             case "copy":
-                return { sql: `BEGIN;\n${this.calls_(prefix, random.integer(1, 50), way)}COMMIT;`, kept: [prefix], dropped: [] };
+                return { sql: `BEGIN;\n${this.sqlOfCalls(prefix, random.integer(1, 50), way)}COMMIT;`, kept: [prefix], dropped: [] };
             case "savepoint":
                 return {
-                    sql: `BEGIN; ${this.calls_(`${prefix}a_`, few(), way)} SAVEPOINT s; ${this.calls_(`${prefix}b_`, few(), way)}
-                        ROLLBACK TO s; ${this.calls_(`${prefix}c_`, few(), way)} SAVEPOINT t; ${this.calls_(`${prefix}d_`, few(), way)}
+                    sql: `BEGIN; ${this.sqlOfCalls(`${prefix}a_`, few(), way)} SAVEPOINT s; ${this.sqlOfCalls(`${prefix}b_`, few(), way)}
+                        ROLLBACK TO s; ${this.sqlOfCalls(`${prefix}c_`, few(), way)} SAVEPOINT t; ${this.sqlOfCalls(`${prefix}d_`, few(), way)}
                         RELEASE t; COMMIT;`,
                     kept: ["a", "c", "d"].map((part) => `${prefix}${part}_`), dropped: [`${prefix}b_`],
                 };
             case "rollback":
-                return { sql: `BEGIN; ${this.calls_(prefix, few(), way)} ROLLBACK;`, kept: [], dropped: [prefix] };
+                return { sql: `BEGIN; ${this.sqlOfCalls(prefix, few(), way)} ROLLBACK;`, kept: [], dropped: [prefix] };
             case "prepared": {
                 const commits = random.chance(0.7);
                 const end = `${commits ? "COMMIT" : "ROLLBACK"} PREPARED '${prefix}';`;
                 return {
-                    sql: `BEGIN; ${this.calls_(prefix, few(), way)} PREPARE TRANSACTION '${prefix}';
+                    sql: `BEGIN; ${this.sqlOfCalls(prefix, few(), way)} PREPARE TRANSACTION '${prefix}';
                         SELECT pg_sleep(${random.between(0, 0.1).toFixed(3)}); ${end}`,
                     kept: commits ? [prefix] : [], dropped: commits ? [] : [prefix],
                 };
             }
             case "asynchronous":
                 return {
-                    sql: `BEGIN; SET LOCAL synchronous_commit = off; ${this.calls_(prefix, few(), way)} COMMIT;`,
+                    sql: `BEGIN; SET LOCAL synchronous_commit = off; ${this.sqlOfCalls(prefix, few(), way)} COMMIT;`,
                     kept: [prefix], dropped: [], uncertain: true,
                 };
             default:
-                return { sql: `BEGIN; ${this.calls_(prefix, 1, way)} COMMIT;`, kept: [prefix], dropped: [] };
+                return { sql: `BEGIN; ${this.sqlOfCalls(prefix, 1, way)} COMMIT;`, kept: [prefix], dropped: [] };
         }
     }
 
