@@ -30,6 +30,9 @@ export class Ledger {
     }
 }
 
+// A request that came while the receiver waited for its disk is noted so much later.
+const lag = 250;
+
 const eventColumns = "id, encode(sha256(convert_to(body, 'UTF8')), 'hex')";
 const list = (strings) => `'{${strings.filter((s) => /^\w+$/.test(s)).join(",")}}'::text[]`;
 
@@ -118,7 +121,7 @@ export async function judge({ cluster, ledger, outcomes, crashes }) {
     result.perCrash = crashes.map(() => 0);
     for (const entries of requests.values())
         for (let i = 1; i < entries.length; i++) {
-            const crash = crashes.findIndex(({ from, end }) => end >= entries[i - 1].at && from <= entries[i].at);
+            const crash = crashes.findIndex(({ from, end }) => end + lag >= entries[i - 1].at && from <= entries[i].at);
             if (crash < 0) {
                 result.unexplained++;
                 result.strange.push(entries.map(({ at, verdict }) => `${at} ${verdict}`).join(", "));
