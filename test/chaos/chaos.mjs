@@ -118,12 +118,15 @@ function findEnds(struck, log) {
     });
 }
 
-// Seconds from there until the first request.
+// Seconds from there until the first request.  One that a worker made just
+// before its end may be noted just after it; not so a server's, which takes
+// longer to come back.
 function recoveries(crashes, entries) {
     const result = {};
     let next = 0;
     for (const { kind, end } of crashes) {
-        while (next < entries.length && entries[next].at < end) next++;
+        const from = faults[kind].endsServer ? end : end + 100;
+        while (next < entries.length && entries[next].at < from) next++;
         if (next < entries.length) (result[kind] ??= []).push((entries[next].at - end) / 1000);
     }
     return result;
