@@ -6,6 +6,7 @@
 #   make unit             runs the tests that need no server
 #   make bench            measures, see test/bench/README.md
 #   make chaos            faults at random, see test/chaos/README.md
+#   make soak             a steady load for long, see test/soak/README.md
 
 EXTENSION = osmtalk
 # the version lives in the control file alone
@@ -45,9 +46,9 @@ include $(PGXS)
 endif
 
 # after PGXS, whose own first target is the default
-.PHONY: demo test bench chaos bench-compare unit install-worker uninstall-worker
+.PHONY: demo test bench chaos soak bench-compare unit install-worker uninstall-worker
 
-demo test bench chaos:
+demo test bench chaos soak:
 	@test/bin/$@
 
 bench-compare:

@@ -66,6 +66,7 @@ typedef struct Seat
 	int failures;			/* starts in succession that did not get to work */
 	TimestampTz started_at; /* last start */
 	TimestampTz start_after;
+	int pause;						/* milliseconds, until then */
 	BackgroundWorkerHandle *handle; /* NULL when there is no worker of this launcher's */
 } Seat;
 
@@ -113,6 +114,7 @@ osmtalk_launcher_main(Datum arg)
 		uint32 wake = pg_atomic_exchange_u32(&osmtalk_shared->launcher_wake, 0);
 		long timeout;
 
+		list_after = Min(list_after, TimestampTzPlusMilliseconds(now, LIST_INTERVAL_MS));
 		if (wake != 0 || now >= list_after)
 		{
 			list_databases(wake & OSMTALK_WAKE_START);
@@ -386,6 +388,7 @@ tend_seat(Seat *seat, int *starting)
 		else if (!TimestampDifferenceExceeds(seat->started_at, now, SHORT_LIFE_MS))
 			pause = SHORT_LIFE_PAUSE_MS;
 		slot->state = OSMTALK_SLOT_STOPPED;
+		seat->pause = pause;
 		seat->start_after = TimestampTzPlusMilliseconds(now, pause);
 		seat->wanted = true;
 	}
@@ -397,13 +400,16 @@ tend_seat(Seat *seat, int *starting)
 
 	if (held)
 		return 1000; /* letting go wakes the launcher; a holder that died does not */
+	/* a clock that was set back must not prolong the pause */
+	seat->start_after = Min(seat->start_after, TimestampTzPlusMilliseconds(now, seat->pause));
 	if (now < seat->start_after)
 		return TimestampDifferenceMilliseconds(now, seat->start_after);
 	if (*starting >= MAX_STARTING)
 		return 1000;
 	if (!start_worker(seat))
 	{
-		seat->start_after = TimestampTzPlusMilliseconds(now, 1000);
+		seat->pause = 1000;
+		seat->start_after = TimestampTzPlusMilliseconds(now, seat->pause);
 		return 1000;
 	}
 	(*starting)++;

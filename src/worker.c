@@ -236,10 +236,16 @@ reload_configuration(void)
 
 /*
  * A clock that was set back must not stop the work until it has caught up.
+ * What waits for its time in the scheduler is read again.
  */
 static void
 limit_times(TimestampTz now)
 {
+	static TimestampTz before = 0;
+
+	if (now < TimestampTzPlusMilliseconds(before, -LOCKED_PAUSE_MS))
+		reload_wanted = true;
+	before = now;
 	next_poll = Min(next_poll, TimestampTzPlusMilliseconds(now, osmtalk_poll_interval));
 	next_overdue_check = Min(next_overdue_check, TimestampTzPlusMilliseconds(now, LONGEST_PAUSE_MS));
 	next_adopted_check = Min(next_adopted_check, TimestampTzPlusMilliseconds(now, ADOPTED_INTERVAL_MS));
