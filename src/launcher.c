@@ -331,6 +331,7 @@ tend_seat(Seat *seat, int *starting)
 	pid_t pid;
 	bool alive;
 	bool held;
+	bool wanted_now;
 
 	LWLockAcquire(osmtalk_shared->lock, LW_EXCLUSIVE);
 	slot = osmtalk_find_slot(seat->oid, seat->number);
@@ -393,11 +394,15 @@ tend_seat(Seat *seat, int *starting)
 		seat->wanted = true;
 	}
 
+	/* something has happened for which the pause need not be waited for */
+	wanted_now = slot != NULL && slot->state == OSMTALK_SLOT_WANTED;
 	/* the first one's slot is there as long as any other's */
 	slot = osmtalk_find_slot(seat->oid, 0);
 	held = slot != NULL && osmtalk_slot_is_held(slot);
 	LWLockRelease(osmtalk_shared->lock);
 
+	if (wanted_now)
+		seat->start_after = now;
 	if (held)
 		return 1000; /* letting go wakes the launcher; a holder that died does not */
 	/* a clock that was set back must not prolong the pause */
@@ -438,8 +443,8 @@ start_worker(Seat *seat)
 	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
 	/* restarting is the launcher's business: it knows whether a database wants one */
 	worker.bgw_restart_time = BGW_NEVER_RESTART;
-	snprintf(worker.bgw_library_name, BGW_MAXLEN, "osmtalk_worker");
-	snprintf(worker.bgw_function_name, BGW_MAXLEN, "osmtalk_worker_main");
+	snprintf(worker.bgw_library_name, BGW_MAXLEN, "osmtalk");
+	snprintf(worker.bgw_function_name, BGW_MAXLEN, "osmtalk_load_worker");
 	worker.bgw_main_arg = ObjectIdGetDatum(seat->oid);
 	memcpy(worker.bgw_extra, &seat->number, sizeof(seat->number));
 	worker.bgw_notify_pid = MyProcPid;
