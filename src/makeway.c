@@ -146,9 +146,9 @@ utility_hook(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 			break;
 
 		case T_TransactionStmt:
-			/* what it enqueued became visible just now, in another session's name */
+			/* what it enqueued, or paused, became visible just now, in another session's name */
 			if (((TransactionStmt *) command)->kind == TRANS_STMT_COMMIT_PREPARED)
-				osmtalk_wake_at_commit(OSMTALK_WAKE_LOOK);
+				osmtalk_wake_at_commit(OSMTALK_WAKE_LOOK | OSMTALK_WAKE_PAUSE);
 			break;
 
 		default:

@@ -25,8 +25,8 @@ leave_slot(int code, Datum arg)
 	slot->in_flight = 0;
 	if (slot->state == OSMTALK_SLOT_RUNNING || slot->state == OSMTALK_SLOT_STARTING)
 		slot->state = OSMTALK_SLOT_STOPPED;
-	/* an extension that was created while this process was about to leave */
-	else if (slot->state == OSMTALK_SLOT_NO_EXTENSION && osmtalk_slot_take_wake() != 0)
+	/* an extension that was created, or sending that was resumed, while this process was about to leave */
+	else if (slot->state == OSMTALK_SLOT_NO_EXTENSION && (osmtalk_slot_take_wake() & OSMTALK_WAKE_START) != 0)
 		slot->state = OSMTALK_SLOT_WANTED;
 	LWLockRelease(osmtalk_shared->lock);
 	osmtalk_wake_launcher();

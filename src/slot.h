@@ -17,7 +17,7 @@ extern bool osmtalk_slot_enter(Oid database, int number);
 
 extern void osmtalk_slot_set_state(OsmtalkSlotState state);
 
-/* What commits have asked for since the last call: OSMTALK_WAKE_LOOK, OSMTALK_WAKE_RELOAD. */
+/* What commits have asked for since the last call, OSMTALK_WAKE_START included. */
 extern uint32 osmtalk_slot_take_wake(void);
 extern bool osmtalk_slot_is_woken(void);
 
