@@ -6,6 +6,7 @@
 #   make unit             runs the tests that need no server
 #   make bench            measures, see test/bench/README.md
 #   make chaos            faults at random, see test/chaos/README.md
+#   make soak             a steady load for long, see test/soak/README.md
 
 EXTENSION = osmtalk
 # the version lives in the control file alone
@@ -16,6 +17,8 @@ EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" osmtalk.cont
 SQL_PARTS = $(addprefix sql/,schema.sql rules.sql tables.sql configuration.sql payloads.sql \
 	delivery.sql leads.sql calls.sql dialing.sql views.sql retention.sql grants.sql)
 DATA_built = sql/osmtalk--$(EXTVERSION).sql
+# steps from one version to the next, written by hand: see doc/upgrading.md
+DATA = $(wildcard sql/osmtalk--*--*.sql)
 DOCS = $(wildcard doc/*.md)
 ifeq ($(DOCS),)
 undefine DOCS
@@ -24,14 +27,19 @@ endif
 # The library that is preloaded, and the one that only the worker loads: it
 # brings libcurl, which has no business in the postmaster or in a session.
 MODULE_big = osmtalk
-OBJS = $(addprefix src/,osmtalk.o settings.o wakeup.o launcher.o makeway.o ids.o ring.o render.o signing.o egress.o endpoint.o \
+OBJS = $(addprefix src/,osmtalk.o settings.o wakeup.o launcher.o load.o makeway.o ids.o ring.o render.o signing.o egress.o endpoint.o \
 	nested.o rules.o lookup.o insert.o record.o decide.o calls.o)
 SHLIB_LINK = -lcrypto
 WORKER = osmtalk_worker$(DLSUFFIX)
-WORKER_OBJS = $(addprefix src/,worker.o sending.o slot.o crash.o ownership.o outbox.o look.o claim.o settle.o retention.o upkeep.o statements.o scheduler.o endpoints.o waiting.o http.o request.o sockets.o)
+WORKER_OBJS = $(addprefix src/,worker.o sending.o slot.o crash.o objects.o ownership.o outbox.o look.o claim.o settle.o retention.o upkeep.o statements.o scheduler.o endpoints.o waiting.o http.o request.o sockets.o)
 WORKER_LIBS = -lcurl -lcrypto
 
-PG_CPPFLAGS = -DOSMTALK_VERSION='"$(EXTVERSION)"'
+# The oldest version of the SQL objects that the worker can serve while they
+# have not been updated yet.  To be raised when a worker's statement comes to
+# need what an upgrade step makes; see doc/upgrading.md.
+OLDEST_OBJECTS = 0.1.0
+
+PG_CPPFLAGS = -DOSMTALK_VERSION='"$(EXTVERSION)"' -DOSMTALK_OLDEST_OBJECTS='"$(OLDEST_OBJECTS)"'
 EXTRA_CLEAN = $(WORKER) $(WORKER_OBJS) $(WORKER_OBJS:.o=.bc) src/*.d $(UNIT_TESTS)
 
 UNIT_TESTS = test/unit/scheduler_test test/unit/egress_test
@@ -45,9 +53,9 @@ include $(PGXS)
 endif
 
 # after PGXS, whose own first target is the default
-.PHONY: demo test bench chaos bench-compare unit install-worker uninstall-worker
+.PHONY: demo test bench chaos soak bench-compare unit install-worker uninstall-worker
 
-demo test bench chaos:
+demo test bench chaos soak:
 	@test/bin/$@
 
 bench-compare:
@@ -55,11 +63,11 @@ bench-compare:
 
 all: $(WORKER)
 
-$(DATA_built): $(SQL_PARTS) osmtalk.control
+$(DATA_built): $(SQL_PARTS) $(DATA) osmtalk.control
 	@for part in $(notdir $(SQL_PARTS)); do \
 	  if [ -e test/sql/$$part ]; then echo "test/sql/$$part has the name of a part of the install script" >&2; exit 1; fi; \
 	done
-	@if LC_ALL=C grep -n '[^ -~	]' $(SQL_PARTS); then \
+	@if LC_ALL=C grep -n '[^ -~	]' $(SQL_PARTS) $(DATA); then \
 	  echo "the install script must be ASCII: it is read in the encoding of any database" >&2; exit 1; fi
 	cat $(SQL_PARTS) > $@
 

@@ -91,6 +91,17 @@ static OsmtalkStatement find_events = {
 	2,
 	{INT8ARRAYOID, INT8ARRAYOID}};
 
+/*
+ * An event that was due when it was enqueued, though by today's clock it is
+ * not yet.
+ */
+static OsmtalkStatement find_due_at_once = {
+	"osmtalk: claim events",
+	"SELECT FROM osmtalk.events e"
+	" WHERE e.id OPERATOR(pg_catalog.=) $1 AND e.created_at OPERATOR(pg_catalog.>=) $2",
+	2,
+	{TEXTOID, TIMESTAMPTZOID}};
+
 static OsmtalkStatement note_claims = {
 	"osmtalk: claim events",
 	"INSERT INTO osmtalk.claims (worker, endpoint_hashes, outbox_ids, attempts) VALUES ($1, $2, $3, $4) RETURNING id",
@@ -303,6 +314,30 @@ read_windows(const Window *windows, int n)
 	osmtalk_select(read_rows_of(last_slot), values);
 }
 
+/*
+ * Whether a row that is not due was so when it was enqueued.  Then the clock
+ * has been set back since, and the event does not wait until it has caught up.
+ * In the midst of the rows of another statement.
+ */
+static bool
+was_due_at_once(HeapTuple tuple)
+{
+	SPITupleTable *rows = SPI_tuptable;
+	uint64 nrows = SPI_processed;
+	Datum values[2];
+	bool isnull;
+	bool found;
+
+	values[0] = osmtalk_column(tuple, 3, &isnull);
+	values[1] = osmtalk_column(tuple, 5, &isnull);
+	osmtalk_select(&find_due_at_once, values);
+	found = SPI_processed > 0;
+	SPI_freetuptable(SPI_tuptable);
+	SPI_tuptable = rows;
+	SPI_processed = nrows;
+	return found;
+}
+
 /* Takes the row, or leaves it for later. */
 static void
 take_row(OsmtalkScheduler *scheduler, Window *w, HeapTuple tuple, TimestampTz now)
@@ -319,7 +354,7 @@ take_row(OsmtalkScheduler *scheduler, Window *w, HeapTuple tuple, TimestampTz no
 	w->last = id;
 	if (osmtalk_is_claimed(id))
 		return;
-	if (due_at > now)
+	if (due_at > now && !was_due_at_once(tuple))
 		ok = osmtalk_scheduler_found_later(scheduler, w->endpoint, id, due_at);
 	else if (deaths >= OSMTALK_SUSPECT_DEATHS && !t->suspect)
 		ok = osmtalk_scheduler_found_suspect(scheduler, w->endpoint, id);

@@ -66,6 +66,7 @@ typedef struct Seat
 	int failures;			/* starts in succession that did not get to work */
 	TimestampTz started_at; /* last start */
 	TimestampTz start_after;
+	int pause;						/* milliseconds, until then */
 	BackgroundWorkerHandle *handle; /* NULL when there is no worker of this launcher's */
 } Seat;
 
@@ -113,6 +114,7 @@ osmtalk_launcher_main(Datum arg)
 		uint32 wake = pg_atomic_exchange_u32(&osmtalk_shared->launcher_wake, 0);
 		long timeout;
 
+		list_after = Min(list_after, TimestampTzPlusMilliseconds(now, LIST_INTERVAL_MS));
 		if (wake != 0 || now >= list_after)
 		{
 			list_databases(wake & OSMTALK_WAKE_START);
@@ -329,6 +331,7 @@ tend_seat(Seat *seat, int *starting)
 	pid_t pid;
 	bool alive;
 	bool held;
+	bool wanted_now;
 
 	LWLockAcquire(osmtalk_shared->lock, LW_EXCLUSIVE);
 	slot = osmtalk_find_slot(seat->oid, seat->number);
@@ -386,24 +389,32 @@ tend_seat(Seat *seat, int *starting)
 		else if (!TimestampDifferenceExceeds(seat->started_at, now, SHORT_LIFE_MS))
 			pause = SHORT_LIFE_PAUSE_MS;
 		slot->state = OSMTALK_SLOT_STOPPED;
+		seat->pause = pause;
 		seat->start_after = TimestampTzPlusMilliseconds(now, pause);
 		seat->wanted = true;
 	}
 
+	/* something has happened for which the pause need not be waited for */
+	wanted_now = slot != NULL && slot->state == OSMTALK_SLOT_WANTED;
 	/* the first one's slot is there as long as any other's */
 	slot = osmtalk_find_slot(seat->oid, 0);
 	held = slot != NULL && osmtalk_slot_is_held(slot);
 	LWLockRelease(osmtalk_shared->lock);
 
+	if (wanted_now)
+		seat->start_after = now;
 	if (held)
 		return 1000; /* letting go wakes the launcher; a holder that died does not */
+	/* a clock that was set back must not prolong the pause */
+	seat->start_after = Min(seat->start_after, TimestampTzPlusMilliseconds(now, seat->pause));
 	if (now < seat->start_after)
 		return TimestampDifferenceMilliseconds(now, seat->start_after);
 	if (*starting >= MAX_STARTING)
 		return 1000;
 	if (!start_worker(seat))
 	{
-		seat->start_after = TimestampTzPlusMilliseconds(now, 1000);
+		seat->pause = 1000;
+		seat->start_after = TimestampTzPlusMilliseconds(now, seat->pause);
 		return 1000;
 	}
 	(*starting)++;
@@ -432,8 +443,8 @@ start_worker(Seat *seat)
 	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
 	/* restarting is the launcher's business: it knows whether a database wants one */
 	worker.bgw_restart_time = BGW_NEVER_RESTART;
-	snprintf(worker.bgw_library_name, BGW_MAXLEN, "osmtalk_worker");
-	snprintf(worker.bgw_function_name, BGW_MAXLEN, "osmtalk_worker_main");
+	snprintf(worker.bgw_library_name, BGW_MAXLEN, "osmtalk");
+	snprintf(worker.bgw_function_name, BGW_MAXLEN, "osmtalk_load_worker");
 	worker.bgw_main_arg = ObjectIdGetDatum(seat->oid);
 	memcpy(worker.bgw_extra, &seat->number, sizeof(seat->number));
 	worker.bgw_notify_pid = MyProcPid;

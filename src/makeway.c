@@ -145,6 +145,12 @@ utility_hook(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 				osmtalk_wake_at_commit(OSMTALK_WAKE_LOOK);
 			break;
 
+		case T_AlterExtensionStmt:
+			/* it may be of a version now that a worker can serve */
+			if (strcmp(((AlterExtensionStmt *) command)->extname, "osmtalk") == 0)
+				osmtalk_wake_at_commit(OSMTALK_WAKE_START | OSMTALK_WAKE_RELOAD);
+			break;
+
 		case T_TransactionStmt:
 			/* what it enqueued, or paused, became visible just now, in another session's name */
 			if (((TransactionStmt *) command)->kind == TRANS_STMT_COMMIT_PREPARED)

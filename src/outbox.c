@@ -20,6 +20,14 @@
 
 static TimestampTz careful_until = 0;
 
+static bool
+is_careful(TimestampTz now)
+{
+	/* a clock that was set back must not prolong it */
+	careful_until = Min(careful_until, TimestampTzPlusMilliseconds(now, CAREFUL_MS));
+	return careful_until > now;
+}
+
 void
 osmtalk_outbox_turn(OsmtalkTurn *turn, OsmtalkScheduler *scheduler)
 {
@@ -39,7 +47,7 @@ osmtalk_outbox_turn(OsmtalkTurn *turn, OsmtalkScheduler *scheduler)
 	if (!dlist_is_empty(turn->results))
 	{
 		osmtalk_make_durable();
-		osmtalk_settle(turn->results, careful_until > GetCurrentTimestamp() ? OSMTALK_SETTLE_FREE : OSMTALK_SETTLE_ALL);
+		osmtalk_settle(turn->results, is_careful(GetCurrentTimestamp()) ? OSMTALK_SETTLE_FREE : OSMTALK_SETTLE_ALL);
 	}
 	claims = osmtalk_finished_claims(&nclaims);
 	if (nclaims > 0)
@@ -70,7 +78,7 @@ bool
 osmtalk_outbox_turn_failed(OsmtalkScheduler *scheduler, int sqlerrcode)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	bool was_careful = careful_until > now;
+	bool was_careful = is_careful(now);
 
 	osmtalk_claim_failed(scheduler);
 	if (sqlerrcode != ERRCODE_UNIQUE_VIOLATION && sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)

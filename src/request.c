@@ -32,6 +32,12 @@
 #define MAX_LIFETIME_S 600
 #define CA_CACHE_S 60
 
+/*
+ * How long an answer of the resolver is kept, which knows itself how long it
+ * is good for.  libcurl goes through all that it keeps at each request's end.
+ */
+#define DNS_CACHE_S 1
+
 static size_t
 write_callback(char *data, size_t size, size_t count, void *arg)
 {
@@ -186,6 +192,7 @@ osmtalk_request_create(void)
 	SET(CURLOPT_QUICK_EXIT, 1L);
 #endif
 
+	SET(CURLOPT_DNS_CACHE_TIMEOUT, (long) DNS_CACHE_S);
 	SET(CURLOPT_MAXAGE_CONN, (long) MAX_IDLE_S);
 #if LIBCURL_VERSION_NUM >= 0x075000
 	SET(CURLOPT_MAXLIFETIME_CONN, (long) MAX_LIFETIME_S);

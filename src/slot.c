@@ -59,6 +59,8 @@ osmtalk_slot_set_state(OsmtalkSlotState state)
 {
 	LWLockAcquire(osmtalk_shared->lock, LW_EXCLUSIVE);
 	slot->state = state;
+	if (state == OSMTALK_SLOT_RUNNING || state == OSMTALK_SLOT_NO_EXTENSION)
+		slot->unfit = false;
 	LWLockRelease(osmtalk_shared->lock);
 }
 
@@ -80,6 +82,7 @@ osmtalk_slot_note_error(const char *error)
 	LWLockAcquire(osmtalk_shared->lock, LW_EXCLUSIVE);
 	strlcpy(slot->last_error, error, pg_mbcliplen(error, strlen(error), sizeof(slot->last_error) - 1) + 1);
 	slot->last_error_at = GetCurrentTimestamp();
+	slot->unfit = false;
 	LWLockRelease(osmtalk_shared->lock);
 }
 

@@ -18,6 +18,7 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/proc.h"
@@ -140,6 +141,7 @@ osmtalk_claim_slot(Oid database, int number)
 		slot->latch = NULL;
 		slot->holder = 0;
 		slot->start_failures = 0;
+		slot->unfit = false;
 		slot->last_error_at = 0;
 		slot->last_error[0] = '\0';
 		pg_atomic_write_u32(&slot->wake, 0);
@@ -147,6 +149,28 @@ osmtalk_claim_slot(Oid database, int number)
 		slot->database = database;
 	}
 	return slot;
+}
+
+bool
+osmtalk_note_unfit(Oid database, int number, const char *reason)
+{
+	OsmtalkSlot *slot;
+	bool news = false;
+
+	LWLockAcquire(osmtalk_shared->lock, LW_EXCLUSIVE);
+	slot = osmtalk_find_slot(database, number);
+	if (slot != NULL)
+	{
+		char before[OSMTALK_ERROR_LEN];
+
+		strlcpy(before, slot->unfit ? slot->last_error : "", sizeof(before));
+		strlcpy(slot->last_error, reason, pg_mbcliplen(reason, strlen(reason), sizeof(slot->last_error) - 1) + 1);
+		slot->last_error_at = GetCurrentTimestamp();
+		slot->unfit = true;
+		news = strcmp(before, slot->last_error) != 0;
+	}
+	LWLockRelease(osmtalk_shared->lock);
+	return news;
 }
 
 /*
@@ -259,7 +283,7 @@ at_transaction_end(XactEvent event, void *arg)
 		ereport(ERROR,
 				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				errmsg("cannot PREPARE a transaction that asks for an osmtalk worker"),
-				errdetail("CREATE EXTENSION osmtalk, osmtalk.adopt() and osmtalk.resume() do."));
+				errdetail("CREATE and ALTER EXTENSION osmtalk, osmtalk.adopt() and osmtalk.resume() do."));
 	/* by XACT_EVENT_COMMIT the transaction is visible to others */
 	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
 		return;
@@ -277,7 +301,7 @@ at_transaction_end(XactEvent event, void *arg)
 		slot = osmtalk_claim_slot(MyDatabaseId, 0);
 		if (slot != NULL)
 		{
-			if (slot->pid == 0 && slot->state == OSMTALK_SLOT_NO_EXTENSION)
+			if (slot->pid == 0 && (slot->state == OSMTALK_SLOT_NO_EXTENSION || slot->unfit))
 				slot->state = OSMTALK_SLOT_WANTED;
 			/* for a worker that is looking, and has looked before this commit */
 			pg_atomic_fetch_or_u32(&slot->wake, OSMTALK_WAKE_START);
@@ -371,6 +395,8 @@ slot_state(const OsmtalkSlot *slot)
 			return "waiting: results cannot be recorded";
 		return osmtalk_enabled ? "running" : "disabled";
 	}
+	if (slot->unfit)
+		return psprintf("stopped: %s", slot->last_error);
 	switch (slot->state)
 	{
 		case OSMTALK_SLOT_NO_PROCESS:
@@ -383,11 +409,13 @@ slot_state(const OsmtalkSlot *slot)
 	}
 }
 
+#define SLOT_COLUMNS 10
+
 static void
 put_slot(ReturnSetInfo *set, const OsmtalkSlot *slot)
 {
-	Datum values[10] = {0};
-	bool nulls[10];
+	Datum values[SLOT_COLUMNS] = {0};
+	bool nulls[SLOT_COLUMNS];
 
 	memset(nulls, true, sizeof(nulls));
 	nulls[0] = nulls[1] = nulls[3] = false;
@@ -422,6 +450,11 @@ osmtalk_worker_slots(PG_FUNCTION_ARGS)
 	int n = 0;
 
 	InitMaterializedSRF(fcinfo, 0);
+	if (set->setDesc->natts != SLOT_COLUMNS)
+		ereport(ERROR,
+				errcode(ERRCODE_DATATYPE_MISMATCH),
+				errmsg("function osmtalk.worker_slots() is not of the version of the library, %s", OSMTALK_VERSION),
+				errhint("ALTER EXTENSION osmtalk UPDATE; if the library is the older one, restart the server."));
 	if (osmtalk_shared != NULL)
 	{
 		copies = palloc(osmtalk_shared->nslots * sizeof(OsmtalkSlot));

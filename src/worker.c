@@ -31,6 +31,7 @@
 #include "claim.h"
 #include "crash.h"
 #include "http.h"
+#include "objects.h"
 #include "outbox.h"
 #include "ownership.h"
 #include "retention.h"
@@ -75,6 +76,10 @@ PG_MODULE_MAGIC;
 #define MOST_ROUNDS 50
 
 PGDLLEXPORT void osmtalk_worker_main(Datum arg);
+
+/* see load.c */
+extern PGDLLEXPORT const OsmtalkBuild osmtalk_worker_build;
+const OsmtalkBuild osmtalk_worker_build = OSMTALK_BUILD;
 
 static bool attached = false;
 
@@ -163,14 +168,14 @@ osmtalk_worker_main(Datum arg)
 static void
 attach(Oid database, int number)
 {
-	bool present = false;
+	OsmtalkPresence presence = OSMTALK_ABSENT;
 	bool settled;
 
 	failures = osmtalk_slot_start_failures();
 	PG_TRY();
 	{
-		present = osmtalk_attach(number, osmtalk_crashes_noted(database));
-		if (present)
+		presence = osmtalk_attach(number, osmtalk_crashes_noted(database));
+		if (presence == OSMTALK_PRESENT)
 		{
 			paused = osmtalk_is_paused();
 			/* no other worker comes to a paused database to let go of what was in flight */
@@ -188,8 +193,8 @@ attach(Oid database, int number)
 		proc_exit(0);
 	}
 	PG_END_TRY();
-	if (!present)
-		quit(OSMTALK_ABSENT);
+	if (presence != OSMTALK_PRESENT)
+		quit(presence);
 	failures = 0;
 	osmtalk_slot_set_start_failures(0);
 	osmtalk_crash_forget();
@@ -252,10 +257,16 @@ reload_configuration(void)
 
 /*
  * A clock that was set back must not stop the work until it has caught up.
+ * What waits for its time in the scheduler is read again.
  */
 static void
 limit_times(TimestampTz now)
 {
+	static TimestampTz before = 0;
+
+	if (now < TimestampTzPlusMilliseconds(before, -LOCKED_PAUSE_MS))
+		reload_wanted = true;
+	before = now;
 	next_poll = Min(next_poll, TimestampTzPlusMilliseconds(now, osmtalk_poll_interval));
 	next_overdue_check = Min(next_overdue_check, TimestampTzPlusMilliseconds(now, LONGEST_PAUSE_MS));
 	next_adopted_check = Min(next_adopted_check, TimestampTzPlusMilliseconds(now, ADOPTED_INTERVAL_MS));
@@ -484,6 +495,22 @@ recover_from_error(bool is_turn)
 }
 
 /*
+ * Ends the process because its version cannot serve the database.  The tables
+ * are not touched any more, not even to let go: what is in flight is claimed,
+ * and made again by the next worker.
+ */
+static void
+quit_unfit(void)
+{
+	attached = false;
+	osmtalk_report_misfit(osmtalk_worker_number());
+	osmtalk_slot_set_start_failures(osmtalk_slot_start_failures() + 1);
+	if (osmtalk_slot_take_wake() & OSMTALK_WAKE_START)
+		osmtalk_slot_set_state(OSMTALK_SLOT_WANTED); /* updated since it looked */
+	proc_exit(0);
+}
+
+/*
  * Ends the process because there is nothing for it to do: the database does
  * not have the extension, or has another one of the name, which wants a worker
  * of its own.
@@ -493,6 +520,10 @@ quit(OsmtalkPresence presence)
 {
 	bool wanted = presence == OSMTALK_REPLACED;
 
+	if (presence == OSMTALK_OTHER_VERSION)
+		quit_unfit();
+	if (presence == OSMTALK_PRESENT)
+		proc_exit(0); /* it was not when that was noticed: it is to be started again */
 	if (attached)
 		ereport(LOG, errmsg("osmtalk: the extension was dropped, %s ends", MyBgworkerEntry->bgw_name));
 	/* what an extension that was created since has left here */

@@ -2,14 +2,16 @@
 // faults.mjs - what production servers meet, one at a time
 //
 // A fault leaves the server as it found it: running, writable, with room on
-// its disk.  What is to be known of each for judging it afterwards: whether it
-// ends the worker, so that requests in flight are made again, and whether it
-// ends the server.
+// its disk, its clock right.  What is to be known of each for judging it
+// afterwards: whether it ends the worker, so that requests in flight are made
+// again, whether it ends the server, and how many seconds until deliveries go
+// on are too many, if more than usual.  What a fault itself sees go wrong it
+// says to "complain".
 
 import fs from "node:fs";
 import path from "node:path";
 
-import { sleep } from "../bench/process.mjs";
+import { run, sleep } from "../bench/process.mjs";
 
 // The processes that a fault kills with a signal: the log may name these, and no others.
 export const killed = new Set();
@@ -27,6 +29,31 @@ async function setForAWhile({ cluster, random }, setting, value, usual) {
     await cluster.set(setting, value);
     await sleep(random.between(200, 1500));
     await cluster.set(setting, usual);
+}
+
+const day = 86400;
+const settleSeconds = 10; // until what a session had committed has a result: far more than any receiver takes
+const nextVersion = "next"; // of the extension, which is not: an upgrade that takes the locks that upgrades take
+
+// Into the private installation alone.
+export async function makeNextVersion() {
+    const { stdout } = await run(path.join(process.env.BINDIR, "pg_config"), ["--sharedir"]);
+    const directory = path.join(stdout.trim(), "extension");
+    const version = fs.readFileSync(path.join(directory, "osmtalk.control"), "utf8").match(/^default_version *= *'(.*)'/m)[1];
+    fs.writeFileSync(path.join(directory, `osmtalk--${version}--${nextVersion}.sql`),
+        "ALTER TABLE osmtalk.outbox ADD COLUMN of_the_next_version int;\n" +
+        "ALTER TABLE osmtalk.calls ADD COLUMN of_the_next_version int;\n");
+}
+
+// Seconds that a statement took, of the longest of its kind.
+export const longest = {};
+
+async function timed({ cluster, patience, complain }, what, sql, database) {
+    const from = performance.now();
+    await cluster.sql(sql, database);
+    const seconds = (performance.now() - from) / 1000;
+    longest[what] = Math.max(longest[what] ?? 0, seconds);
+    if (seconds > patience) complain(`${what} took ${seconds.toFixed(2)} s`);
 }
 
 export const faults = {
@@ -107,18 +134,52 @@ export const faults = {
             await cluster.startUnlessRunning();
         },
     },
-    "a sibling database comes and goes": {
+    "a sibling database comes, is upgraded and goes": {
         weight: 6,
-        async strike({ cluster, random }) {
+        // its events are nobody's, and the receiver does not note them
+        async strike(context) {
+            const { cluster, random, url, complain } = context;
+            const send = (n) => `SELECT count(osmtalk.send_test_event('org')) FROM generate_series(1, ${n})`;
             await cluster.sql("CREATE DATABASE sibling");
             await cluster.sql("CREATE EXTENSION osmtalk", "sibling");
-            await cluster.sql("INSERT INTO osmtalk.org_settings (org_id) VALUES ('org')", "sibling");
-            await sleep(random.between(50, 500));
+            await cluster.sql(`INSERT INTO osmtalk.org_settings (org_id, default_webhook_url) VALUES ('org', '${url}/sibling')`, "sibling");
+            await cluster.sql(send(random.integer(1, 500)), "sibling");
+            await timed(context, "ALTER EXTENSION UPDATE", `ALTER EXTENSION osmtalk UPDATE TO '${nextVersion}'`, "sibling");
+            await cluster.sql(send(20), "sibling");
+            if (await cluster.value("SELECT osmtalk.wait_until_drained('20 s')", "sibling") !== "t")
+                complain("after ALTER EXTENSION UPDATE the sibling's events are not delivered");
             if (random.chance(0.5)) {
-                await cluster.sql("DROP EXTENSION osmtalk", "sibling");
+                await cluster.sql(send(random.integer(1, 500)), "sibling");
+                await timed(context, "DROP EXTENSION", "DROP EXTENSION osmtalk", "sibling");
                 await cluster.sql("CREATE EXTENSION osmtalk", "sibling");
             }
-            await cluster.sql("DROP DATABASE sibling WITH (FORCE)");
+            await timed(context, "DROP DATABASE", "DROP DATABASE sibling WITH (FORCE)");
+        },
+    },
+    "promotion of a standby": {
+        weight: 6, endsWorker: true, endsServer: true, patience: 5,
+        strike: ({ cluster }) => cluster.failOver(),
+    },
+    "a step of the clock, and back": {
+        weight: 8, endsWorker: true, // perhaps
+        // What is committed while it is wrong, and what it meets, waits no longer for that.
+        async strike({ cluster, random, complain }) {
+            const step = random.between(1, day) * (random.chance(0.5) ? 1 : -1);
+            const settled = async (when) => {
+                if (!await cluster.settles(settleSeconds))
+                    complain(`${when}: events without a result ${settleSeconds} s after (${step.toFixed(0)} s)`);
+            };
+            cluster.setClock(step);
+            const seen = await cluster.numberOf("SELECT extract(epoch FROM clock_timestamp())") - Date.now() / 1000;
+            if (Math.abs(seen - step) > 10) complain(`the server's clock is off by ${seen.toFixed(0)} s instead of ${step.toFixed(0)} s`);
+            await settled("a step of the clock");
+            if (random.chance(0.3)) {
+                await cluster.sql(`SELECT pg_terminate_backend(${await cluster.workerPid()})`);
+                await settled("an end of the worker after a step of the clock");
+            }
+            await sleep(random.between(0, 500));
+            cluster.setClock(0);
+            await settled("the clock set right");
         },
     },
     "sending off and on": {

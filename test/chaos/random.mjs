@@ -24,6 +24,15 @@ export class Random {
     integer(low, high) { return Math.floor(this.between(low, high + 1)); }
     chance(probability) { return this.next() < probability; }
 
+    shuffle(list) {
+        const result = [...list];
+        for (let i = result.length - 1; i > 0; i--) {
+            const j = this.integer(0, i);
+            [result[i], result[j]] = [result[j], result[i]];
+        }
+        return result;
+    }
+
     // One of { name: weight, … }.
     pick(weights) {
         let left = this.next() * Object.values(weights).reduce((a, b) => a + b, 0);

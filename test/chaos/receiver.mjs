@@ -6,7 +6,8 @@
 // Prints a line of JSON, { ports }, when it is ready.  A line of the ledger:
 // milliseconds of the epoch, event id, SHA-256 of the body, whether the
 // signature is right, what was done with it.  The body is taken as it came;
-// nothing of osmtalk's is used.
+// nothing of osmtalk's is used.  What goes to another path than /hook is
+// another database's: answered, and not noted.
 
 import crypto from "node:crypto";
 import fs from "node:fs";
@@ -51,6 +52,10 @@ function receive(request, response) {
     request.on("error", () => {});
     response.on("error", () => {});
     request.on("end", () => {
+        if (request.url !== "/hook") {
+            response.writeHead(204).end();
+            return;
+        }
         const body = Buffer.concat(chunks);
         const verdict = random.pick(verdicts);
         const line = [Date.now(), request.headers["x-osmtalk-event-id"] ?? "?",

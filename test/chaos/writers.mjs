@@ -13,9 +13,9 @@ const mark = "\x1edone";
 
 // A psql whose connection may go at any time.
 class Connection {
-    constructor(psql, database) {
+    constructor(psql, conninfo) {
         this.answer = "";
-        this.child = start(psql, ["-X", "-A", "-t", "-v", "ON_ERROR_STOP=0", "-d", database],
+        this.child = start(psql, ["-X", "-A", "-t", "-v", "ON_ERROR_STOP=0", "-d", conninfo],
             { stdio: ["pipe", "pipe", "ignore"] });
         this.child.stdin.on("error", () => {});
         this.child.stdout.setEncoding("utf8").on("data", (data) => {
@@ -37,12 +37,13 @@ class Connection {
 }
 
 export class Writer {
-    constructor({ psql, database, seed, number, campaigns, rate }) {
-        Object.assign(this, { psql, database, number, campaigns, rate });
+    // conninfo() says where the database is now
+    constructor({ psql, conninfo, seed, number, campaigns, rate }) {
+        Object.assign(this, { psql, conninfo, number, campaigns, rate });
         this.random = new Random(seed, `writer ${number}`);
         this.stopping = false;
         this.transactions = 0;
-        this.outcomes = { confirmed: [], takenBack: [], unknown: [] }; // prefixes of the leads' ids
+        this.outcomes = { confirmed: [], takenBack: [], unknown: [] }; // { prefix: of the leads' ids, at }
         this.counts = Object.fromEntries(Object.keys(ways).map((way) => [way, 0]));
         this.calls = 0;
     }
@@ -71,7 +72,8 @@ export class Writer {
             UPDATE osmtalk.calls SET ${ended} WHERE id IN (SELECT '${prefix}' || i FROM generate_series(0, ${count - 1}) i);\n`;
     }
 
-    // { sql, kept, dropped }: prefixes that are to be there if it commits, and those that never are.
+    // { sql, end, kept, dropped }: what is said, and a little later, if so; prefixes that are to be there if it
+    // commits, and those that never are.
     transaction(way) {
         const prefix = `w${this.number}_${this.transactions++}_`;
         const few = () => this.random.integer(1, 5);
@@ -92,10 +94,9 @@ export class Writer {
                 return { sql: `BEGIN; ${this.sqlOfCalls(prefix, few(), way)} ROLLBACK;`, kept: [], dropped: [prefix] };
             case "prepared": {
                 const commits = random.chance(0.7);
-                const end = `${commits ? "COMMIT" : "ROLLBACK"} PREPARED '${prefix}';`;
                 return {
-                    sql: `BEGIN; ${this.sqlOfCalls(prefix, few(), way)} PREPARE TRANSACTION '${prefix}';
-                        SELECT pg_sleep(${random.between(0, 0.1).toFixed(3)}); ${end}`,
+                    sql: `BEGIN; ${this.sqlOfCalls(prefix, few(), way)} PREPARE TRANSACTION '${prefix}';`,
+                    end: `${commits ? "COMMIT" : "ROLLBACK"} PREPARED '${prefix}';`,
                     kept: commits ? [prefix] : [], dropped: commits ? [] : [prefix],
                 };
             }
@@ -113,7 +114,7 @@ export class Writer {
         let connection = null;
         while (!this.stopping) {
             if (connection === null || connection.gone) {
-                connection = new Connection(this.psql, this.database);
+                connection = new Connection(this.psql, this.conninfo());
                 if (await connection.send("SELECT 1;") === null) {
                     await sleep(20);
                     continue;
@@ -121,17 +122,22 @@ export class Writer {
             }
             const way = this.random.pick(ways);
             const before = this.calls;
-            const { sql, kept, dropped, uncertain } = this.transaction(way);
-            const answer = await connection.send(sql);
+            const { sql, end, kept, dropped, uncertain } = this.transaction(way);
+            let answer = await connection.send(sql);
+            if (end !== undefined && answer !== null) {
+                await sleep(this.random.between(0, 100));
+                answer = await connection.send(end);
+            }
             const tags = answer === null ? [] : answer.trim().split("\n").filter((line) => /^[A-Z]+( PREPARED)?$/.test(line));
             const done = tags.at(-1)?.startsWith("COMMIT") ?? false;
             this.counts[way]++;
             // of one in two phases nothing is known until it is said
-            if (way !== "prepared" || tags.at(-1) === "ROLLBACK PREPARED") this.outcomes.takenBack.push(...dropped);
-            if (done && !uncertain) this.outcomes.confirmed.push(...kept);
+            const note = (outcome, prefixes) => outcome.push(...prefixes.map((prefix) => ({ prefix, at: Date.now() })));
+            if (way !== "prepared" || tags.at(-1) === "ROLLBACK PREPARED") note(this.outcomes.takenBack, dropped);
+            if (done && !uncertain) note(this.outcomes.confirmed, kept);
             // an answer without a commit: an error took it back
-            else if (answer !== null && !done && way !== "prepared") this.outcomes.takenBack.push(...kept);
-            else this.outcomes.unknown.push(...kept);
+            else if (answer !== null && !done && way !== "prepared") note(this.outcomes.takenBack, kept);
+            else note(this.outcomes.unknown, kept);
             // at an even pace, whatever the server does
             await sleep((this.calls - before) / this.rate * 1000 * this.random.between(0.5, 1.5));
         }

@@ -215,6 +215,9 @@ sql("INSERT INTO osmtalk.outbox (event_id, due_at) VALUES ('$later', now() + int
 	DELETE FROM osmtalk.outbox WHERE event_id = '$removed'");
 my $due = request_of($receiver, $later)->{arrivedAt} / 1000 - $begun;
 ok($due > 1.4 && $due < 4, 'an event is sent when it is due') or diag $due;
+my $ahead = sql("INSERT INTO osmtalk.events (type, org_id, body, created_at) VALUES ('webhook.test', 'acme', '{}', now() + interval '1 day') RETURNING id");
+sql("INSERT INTO osmtalk.outbox (event_id, due_at) SELECT id, created_at FROM osmtalk.events WHERE id = '$ahead'");
+ok(request_of($receiver, $ahead)->{seq}, 'one that was enqueued by a clock that was ahead does not wait for it');
 is(scalar(my @none = $receiver->requests(eventId => $removed)), 0, 'one that was taken out of the outbox is not');
 is(state_of($node, $db, $removed), 'failed|0||its outbox row was removed before it was sent', 'deliveries says why');
 
