@@ -7,6 +7,8 @@
 
 #include "postgres.h"
 
+#include <signal.h>
+
 #include "wakeup.h"
 
 /*
@@ -14,6 +16,9 @@
  * false if another process has it.
  */
 extern bool osmtalk_slot_enter(Oid database, int number);
+
+/* To be set when this process is asked to end: then it has not failed to start. */
+extern volatile sig_atomic_t osmtalk_slot_terminated;
 
 extern void osmtalk_slot_set_state(OsmtalkSlotState state);
 

@@ -140,6 +140,7 @@ osmtalk_claim_slot(Oid database, int number)
 		slot->pid = 0;
 		slot->latch = NULL;
 		slot->holder = 0;
+		slot->terminated = false;
 		slot->start_failures = 0;
 		slot->unfit = false;
 		slot->last_error_at = 0;

@@ -46,6 +46,7 @@ typedef struct OsmtalkSlot
 	Latch *latch;
 	pg_atomic_uint32 wake; /* all but OSMTALK_WAKE_LAUNCHER */
 	pid_t holder;		   /* the session whose DDL needs the database free of its worker */
+	bool terminated;	   /* the last worker was made to end, by whomever: that is no failure */
 	int start_failures;	   /* workers in succession that could connect and not work */
 	bool unfit;			   /* the last worker's version was not the one that is needed, see last_error */
 

@@ -113,6 +113,7 @@ static bool paused = false; /* nothing is sent, and this process leaves, until s
 static int answers = 0;				 /* sockets that had something at the last look */
 static bool unsent_is_ready = false; /* more requests could be begun */
 
+static void terminate(SIGNAL_ARGS);
 static void start_up(Oid database, int number);
 static void loop(void);
 static void take_turn(TimestampTz now);
@@ -142,7 +143,7 @@ osmtalk_worker_main(Datum arg)
 	memcpy(&number, MyBgworkerEntry->bgw_extra, sizeof(number));
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGTERM, die);
+	pqsignal(SIGTERM, terminate);
 	pqsignal(SIGINT, SIG_IGN); /* but within a transaction, see statements.c */
 	osmtalk_crash_watch(database, number);
 	BackgroundWorkerUnblockSignals();
@@ -157,6 +158,13 @@ osmtalk_worker_main(Datum arg)
 
 	start_up(database, number);
 	loop();
+}
+
+static void
+terminate(SIGNAL_ARGS)
+{
+	osmtalk_slot_terminated = true;
+	die(postgres_signal_arg);
 }
 
 /*
