@@ -193,7 +193,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION osmtalk.pause() IS
-'Once this commits, no request of this database begins and its events queue, until resume(); requests in flight have a second to finish, those that do not are made again then. The worker leaves, so calls are not timed out meanwhile. Nothing if it is paused already';
+'Once this commits, no request of this database begins and its events queue, until resume(); requests in flight have a second and a half to finish, those that do not are made again then. The worker leaves, so calls are not timed out meanwhile. Nothing if it is paused already';
 
 CREATE FUNCTION osmtalk.resume() RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER

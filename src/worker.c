@@ -70,7 +70,7 @@ PG_MODULE_MAGIC;
 #define CLAIM_PAUSE_MS 8
 
 /* once sending is paused, what is in flight has so long to finish */
-#define PAUSE_GRACE_MS 1000
+#define PAUSE_GRACE_MS 1500
 
 /* busy sockets do not keep the worker from the latch and the postmaster for more rounds than these */
 #define MOST_ROUNDS 50

@@ -100,7 +100,7 @@ is(worker_pid($node, $db), $pid, 'in the same worker');
 
 # ---- what is in flight ----
 
-goes_to('/slow/500');
+goes_to('/slow/1000');
 my @slow = map { sql("SELECT test.event('cmp_plain')") } 1 .. 2;
 request_of($receiver, $_) for @slow;
 sql('SELECT osmtalk.pause()');
@@ -136,7 +136,7 @@ request_of($receiver, $event);
 $session->query_safe('BEGIN; LOCK osmtalk.delivery_attempts IN ACCESS EXCLUSIVE MODE');
 sql('SELECT osmtalk.pause()');
 $node->poll_query_until('postgres', "SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'osmtalk worker' AND datname = 'app' AND wait_event_type = 'Lock'");
-$session->query_safe('SELECT pg_sleep(1.2)'); # the time it would have had otherwise
+$session->query_safe('SELECT pg_sleep(2)'); # the time it would have had otherwise
 is_query($node, 'postgres', "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'osmtalk worker' AND datname = 'app'", 1, 'while results cannot be recorded the worker stays');
 $session->query_safe('COMMIT');
 is_left($db, 8, 'then it leaves');
