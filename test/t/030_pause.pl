@@ -10,7 +10,7 @@ use Test::More;
 
 my $db = 'app';
 my $receiver = Osmtalk::Receiver->new;
-my $node = new_cluster('main', conf => "osmtalk.request_timeout = 60s\nosmtalk.max_in_flight = 600\nosmtalk.max_in_flight_per_endpoint = 500\n");
+my $node = new_cluster('main', conf => "osmtalk.request_timeout = 60s\nosmtalk.max_in_flight = 1200\nmax_files_per_process = 5000\nosmtalk.max_in_flight_per_endpoint = 500\n");
 $node->safe_psql('postgres', 'CREATE DATABASE app');
 set_up($node, $db, url => $receiver->url);
 

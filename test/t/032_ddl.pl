@@ -12,6 +12,7 @@ my $other = Osmtalk::Receiver->new;
 my $node = new_cluster('main', conf => <<'END');
 osmtalk.request_timeout = 5min
 osmtalk.max_in_flight = 1200
+max_files_per_process = 5000
 osmtalk.max_in_flight_per_endpoint = 500
 END
 my $db = 'app';
