@@ -224,6 +224,7 @@ is_left($db, 4, 'a pause that nobody tells of is found');
 
 # ---- copies ----
 
+$session->quit;
 $event = nothing_is_sent('the original');
 $node->safe_psql('postgres', 'CREATE DATABASE copy TEMPLATE app');
 $node->safe_psql('postgres', 'CREATE DATABASE restored');
@@ -251,7 +252,6 @@ my $again = sql("SELECT count(*) FROM osmtalk.delivery_attempts WHERE error LIKE
 is(scalar(grep { $_ > 1 } values %times), $again, 'twice came only what was cut off');
 is_query($node, $db, "SELECT count(*) FROM osmtalk.deliveries WHERE state <> 'delivered'", 0, 'and everything came');
 unlike(log_since($node), qr/terminated by signal|PANIC/, 'no process crashed');
-$session->quit;
 sql('SELECT osmtalk.pause()');
 is($node->psql('postgres', 'DROP DATABASE app'), 0, 'a database that is being paused can be dropped');
 
