@@ -6,7 +6,8 @@
  * worker is sent to look at each database once: at server start, when a
  * database appears, and when CREATE EXTENSION commits.  One that finds no
  * extension leaves; one that ends for any other reason is started again, at
- * once if it had been at work, with growing pauses if it never got so far.
+ * once if it had been at work or was made to end, with growing pauses if it
+ * never got so far by itself.
  * Where one is at work, the others that osmtalk.workers asks for join it.
  * Connects to no database; knows nothing of what workers do.
  */
@@ -380,7 +381,9 @@ tend_seat(Seat *seat, int *starting)
 		/* its worker has ended: work out when to start the next */
 		int pause = 0;
 
-		if (!seat->got_to_work)
+		if (slot->terminated && !seat->got_to_work)
+			pause = SHORT_LIFE_PAUSE_MS;
+		else if (!seat->got_to_work)
 		{
 			pause = FIRST_PAUSE_MS << Min(seat->failures, 8);
 			pause = Min(pause, slot->start_failures > 0 ? LONGEST_CONNECTED_PAUSE_MS : LONGEST_PAUSE_MS);

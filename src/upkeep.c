@@ -19,6 +19,11 @@ static OsmtalkStatement not_adopted = {
 	"SELECT n.events, n.calls FROM osmtalk.not_adopted n",
 	0};
 
+static OsmtalkStatement find_pause = {
+	"osmtalk: look whether sending is paused",
+	"SELECT FROM osmtalk.paused",
+	0};
+
 static OsmtalkStatement expire_calls = {
 	"osmtalk: decide overdue calls",
 	"SELECT osmtalk.expire_calls($1)",
@@ -46,6 +51,18 @@ osmtalk_report_not_adopted(void)
 	osmtalk_commit();
 	last_events = events;
 	last_calls = calls;
+}
+
+bool
+osmtalk_is_paused(void)
+{
+	bool paused;
+
+	osmtalk_begin();
+	osmtalk_select(&find_pause, NULL);
+	paused = SPI_processed > 0;
+	osmtalk_commit();
+	return paused;
 }
 
 OsmtalkExpired

@@ -12,6 +12,9 @@ typedef enum OsmtalkExpired
 	OSMTALK_EXPIRED_NONE  /* there are some, and none could be decided */
 } OsmtalkExpired;
 
+/* Whether somebody has paused sending, see pause(); in its own transaction.  Throws. */
+extern bool osmtalk_is_paused(void);
+
 /* Decides calls whose time is up; in its own transaction.  Throws. */
 extern OsmtalkExpired osmtalk_expire_calls(void);
 

@@ -34,6 +34,7 @@
 
 PG_FUNCTION_INFO_V1(osmtalk_wake_worker);
 PG_FUNCTION_INFO_V1(osmtalk_start_worker);
+PG_FUNCTION_INFO_V1(osmtalk_pause_changed);
 PG_FUNCTION_INFO_V1(osmtalk_worker_slots);
 
 OsmtalkShared *osmtalk_shared = NULL;
@@ -139,6 +140,7 @@ osmtalk_claim_slot(Oid database, int number)
 		slot->pid = 0;
 		slot->latch = NULL;
 		slot->holder = 0;
+		slot->terminated = false;
 		slot->start_failures = 0;
 		slot->unfit = false;
 		slot->last_error_at = 0;
@@ -277,6 +279,12 @@ at_transaction_end(XactEvent event, void *arg)
 {
 	uint32 wake = wake_wanted;
 
+	/* who commits it later will not know; rows alone are found by the worker's poll */
+	if (event == XACT_EVENT_PRE_PREPARE && (wake & OSMTALK_WAKE_START) != 0)
+		ereport(ERROR,
+				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("cannot PREPARE a transaction that asks for an osmtalk worker"),
+				errdetail("CREATE and ALTER EXTENSION osmtalk, osmtalk.adopt() and osmtalk.resume() do."));
 	/* by XACT_EVENT_COMMIT the transaction is visible to others */
 	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
 		return;
@@ -308,8 +316,9 @@ at_transaction_end(XactEvent event, void *arg)
 	/* there is no hurry to find what is not to be sent */
 	if (!osmtalk_enabled)
 		wake &= ~OSMTALK_WAKE_LOOK;
-	if (wake & (OSMTALK_WAKE_LOOK | OSMTALK_WAKE_RELOAD))
-		wake_workers(wake & (OSMTALK_WAKE_LOOK | OSMTALK_WAKE_RELOAD));
+	wake &= OSMTALK_WAKE_LOOK | OSMTALK_WAKE_RELOAD | OSMTALK_WAKE_PAUSE;
+	if (wake != 0)
+		wake_workers(wake);
 }
 
 /* ---- SQL ---- */
@@ -355,6 +364,24 @@ osmtalk_start_worker(PG_FUNCTION_ARGS)
 				errhint("Add osmtalk to shared_preload_libraries and restart the server."));
 	osmtalk_wake_at_commit(OSMTALK_WAKE_START | OSMTALK_WAKE_RELOAD);
 	PG_RETURN_VOID();
+}
+
+/*
+ * After a row of osmtalk.paused was inserted or deleted, or all of them were.
+ */
+Datum
+osmtalk_pause_changed(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(trigger->tg_event))
+		ereport(ERROR,
+				errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				errmsg("this function can only be called as the trigger of osmtalk.paused"));
+	osmtalk_wake_at_commit(TRIGGER_FIRED_BY_INSERT(trigger->tg_event)
+							   ? OSMTALK_WAKE_PAUSE
+							   : OSMTALK_WAKE_PAUSE | OSMTALK_WAKE_START);
+	return PointerGetDatum(NULL);
 }
 
 /* Why a database has no worker, or what its worker is doing. */

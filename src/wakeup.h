@@ -15,15 +15,16 @@
 /* what a commit asks of its database's worker, or of the launcher; bits */
 #define OSMTALK_WAKE_LOOK 0x01	   /* the outbox has new rows */
 #define OSMTALK_WAKE_RELOAD 0x02   /* the outbox has rows that are not new: read all of it */
-#define OSMTALK_WAKE_START 0x04	   /* the extension was created or updated: a worker is wanted */
+#define OSMTALK_WAKE_START 0x04	   /* the extension was created or updated, or sending resumed: a worker is wanted */
 #define OSMTALK_WAKE_LAUNCHER 0x08 /* the databases have changed */
+#define OSMTALK_WAKE_PAUSE 0x10	   /* sending was paused, or is no more: look which */
 
 typedef enum OsmtalkSlotState
 {
 	OSMTALK_SLOT_WANTED,   /* to be started by the launcher */
 	OSMTALK_SLOT_STARTING, /* started, not yet at work */
 	OSMTALK_SLOT_RUNNING,
-	OSMTALK_SLOT_NO_EXTENSION, /* looked: the database does not have the extension */
+	OSMTALK_SLOT_NO_EXTENSION, /* looked: no worker is wanted, for the database does not have the extension, or is paused */
 	OSMTALK_SLOT_STOPPED,	   /* the worker ended; the launcher will see to it */
 	OSMTALK_SLOT_NO_PROCESS	   /* no background worker is free */
 } OsmtalkSlotState;
@@ -43,8 +44,9 @@ typedef struct OsmtalkSlot
 	OsmtalkSlotState state;
 	pid_t pid; /* of the worker, 0 when there is none */
 	Latch *latch;
-	pg_atomic_uint32 wake; /* OSMTALK_WAKE_LOOK, OSMTALK_WAKE_RELOAD, OSMTALK_WAKE_START */
+	pg_atomic_uint32 wake; /* all but OSMTALK_WAKE_LAUNCHER */
 	pid_t holder;		   /* the session whose DDL needs the database free of its worker */
+	bool terminated;	   /* the last worker was made to end, by whomever: that is no failure */
 	int start_failures;	   /* workers in succession that could connect and not work */
 	bool unfit;			   /* the last worker's version was not the one that is needed, see last_error */
 

@@ -182,10 +182,11 @@ print(lines, Boolean(process.env.MARKDOWN));
 
 must(calls >= 0.95 * rate * seconds, `only ${(calls / seconds).toFixed(0)} calls a second`);
 must(arrived.calls === calls && outbox === 0, `${calls - arrived.calls} lost, ${outbox} left in the outbox`);
-must(arrived.repeated === 0 && arrived.requests === calls, `${arrived.requests - arrived.calls} duplicates`);
+must(arrived.repeated === 0 && arrived.requests === arrived.calls, `${arrived.requests - arrived.calls} duplicates`);
 must(arrived.badSignatures === 0 && arrived.bad === 0, "bad requests");
 must(Number(failed) === 0 && errors.trim() === "", `${failed} failed attempts`);
-must(Number(delivered) === calls && Number(pid) === worker, `the worker, ${pid} instead of ${worker}, delivered ${delivered}`);
+must(Number(delivered) === arrived.calls, `${delivered} deliveries by the worker's own count`);
+must(Number(pid) === worker, `the worker is ${pid}, it was ${worker}`);
 must(memory.growth < mostGrowth, `the worker grew by ${mb(memory.growth)}`);
 must(session.growth < mostGrowth, `the session grew by ${mb(session.growth)}`);
 // idle connections come and go
