@@ -18,6 +18,7 @@ $installation->install($installation->build(Osmtalk::Installation::present_versi
 
 my $db = 'app';
 my $receiver = Osmtalk::Receiver->new;
+my $holding = Osmtalk::Receiver->new;    # another endpoint
 my $node = new_cluster('main', installation => $installation, conf => "osmtalk.request_timeout = 60s\n");
 expect_signals();
 $node->safe_psql('postgres', "CREATE DATABASE $_") for 'app', 'sibling';
@@ -45,9 +46,9 @@ my $deaths_of = "SELECT count(*) FROM osmtalk.delivery_attempts WHERE error LIKE
 # ---- an event that kills the worker, and others ----
 
 # in flight with it, and for long
-sql("INSERT INTO osmtalk.org_settings VALUES ('held', '" . $receiver->url('/hold') . "')");
+sql("INSERT INTO osmtalk.org_settings VALUES ('held', '" . $holding->url('/hold') . "')");
 my @held = map { sql("SELECT osmtalk.send_test_event('held')") } 1 .. 2;
-request_of($receiver, $_) for @held;
+request_of($holding, $_) for @held;
 
 # it is known by its id before it is there
 my $poison = sql("SELECT osmtalk.new_id('evt')");
@@ -60,7 +61,7 @@ my @others = split /\n/, $node->safe_psql($db, "BEGIN;
 	COMMIT");
 ok(wait_for(sub { deaths() >= 2 }, 'two deaths', 30), 'the worker dies of it');
 # what hung with it would be sent alone as long as it hangs
-wait_for(sub { $receiver->let_go; sql("SELECT state FROM osmtalk.deliveries WHERE event_id = '$poison'") eq 'failed' }, 'its end', 60);
+wait_for(sub { $holding->let_go; sql("SELECT state FROM osmtalk.deliveries WHERE event_id = '$poison'") eq 'failed' }, 'its end', 60);
 note sprintf 'set aside after %.1f s', now() - $begun;
 
 is(deaths(), 5, 'it does so five times');
@@ -73,9 +74,9 @@ my $most = sql("SELECT coalesce(max(n), 0) FROM (SELECT count(*) n FROM osmtalk.
 is($most, 2, 'no other event was there at more than two: after that it was alone');
 like(log_since($node), qr/osmtalk: set aside 1 events of database "app", the worker died each time it sent them/, 'the log says so');
 
-wait_for(sub { $receiver->let_go; sql("SELECT osmtalk.wait_until_drained('100 ms')") eq 't' }, 'the others', 30);
+wait_for(sub { $holding->let_go; sql("SELECT osmtalk.wait_until_drained('100 ms')") eq 't' }, 'the others', 30);
 is(sql("SELECT count(*) FROM osmtalk.deliveries WHERE state = 'delivered'"), @held + @others, 'all others are delivered');
-my %got = map { $_ => 1 } $receiver->event_ids;
+my %got = map { $_ => 1 } $receiver->event_ids, $holding->event_ids;
 is_deeply([ grep { !$got{$_} } @held, @others ], [], 'to the receiver, too');
 
 my $next = sql("SELECT osmtalk.send_test_event('acme')");
@@ -103,18 +104,18 @@ setting($node, 'osmtalk.fault_event' => undef);
 # ---- deaths of which it is innocent do not add up with its own ----
 
 $poison = sql("SELECT osmtalk.send_test_event('held')");
-request_of($receiver, $poison);
+request_of($holding, $poison);
 for my $signal (qw(KILL SEGV ABRT BUS KILL SEGV))
 {
 	my $ready = () = log_since($node) =~ /ready to accept connections/g;
-	my $times = () = $receiver->requests(eventId => $poison);
+	my $times = () = $holding->requests(eventId => $poison);
 
 	kill $signal, sql('SELECT pid FROM osmtalk.worker_status WHERE pid IS NOT NULL') or die;
 	wait_for(sub { $ready < (() = log_since($node) =~ /ready to accept connections/g) }, 'the restart') or die;
-	wait_for(sub { $times < (() = $receiver->requests(eventId => $poison)) }, 'the next request') or die;
+	wait_for(sub { $times < (() = $holding->requests(eventId => $poison)) }, 'the next request') or die;
 }
 is(sql("SELECT worker_deaths, attempts FROM osmtalk.outbox WHERE event_id = '$poison'"), '0|6', 'signals from outside, whichever, are not put down to an event');
-$receiver->let_go;
+$holding->let_go;
 like(state_of($node, $db, $poison), qr/^delivered\|7\|200/, 'it is delivered');
 
 done_testing();
