@@ -110,7 +110,8 @@ for my $signal (qw(KILL SEGV ABRT BUS KILL SEGV))
 	my $ready = () = log_since($node) =~ /ready to accept connections/g;
 	my $times = () = $holding->requests(eventId => $poison);
 
-	kill $signal, sql('SELECT pid FROM osmtalk.worker_status WHERE pid IS NOT NULL') or die;
+	my $pid = sql('SELECT pid FROM osmtalk.worker_status') or die;
+	kill $signal, $pid;
 	wait_for(sub { $ready < (() = log_since($node) =~ /ready to accept connections/g) }, 'the restart') or die;
 	wait_for(sub { $times < (() = $holding->requests(eventId => $poison)) }, 'the next request') or die;
 }

@@ -45,8 +45,8 @@ sub event { return sql("SELECT test.event('cmp_plain')"); }
 sub in_flight
 {
 	my $event = sql("SELECT osmtalk.send_test_event('held')");
-	my $request = request_of($holding, $event);
 
+	request_of($holding, $event)->{seq} or die;
 	return $event;
 }
 
@@ -59,8 +59,9 @@ sub ended_in_flight
 	my $event = in_flight();
 
 	$again{$event}++;
-	if ($signal) { kill $signal, sql('SELECT pid FROM osmtalk.worker_status WHERE pid IS NOT NULL') or die; }
-	else { terminate(); }
+	return $event if !$signal && terminate();
+	my $pid = sql('SELECT pid FROM osmtalk.worker_status') or die;
+	kill $signal, $pid;
 	return $event;
 }
 
@@ -129,8 +130,12 @@ my @cases = (
 	[ 'apply_retention', 'osmtalk.apply_retention()', sub { setting($node, 'osmtalk.retention' => '1min'); return; }, sub { setting($node, 'osmtalk.retention' => undef) } ],
 	[ 'not_adopted', 'SELECT n.events, n.calls FROM', sub {
 			sql("INSERT INTO osmtalk.outbox (event_id, origin) VALUES ('evt_elsewhere', 'elsewhere')");
+			terminate();
 			return;
-		}, sub { sql("DELETE FROM osmtalk.outbox WHERE event_id = 'evt_elsewhere'") } ],
+		}, sub {
+			ok(wait_for(sub { log_since($node) =~ /holds 1 events/ }, 'the log', 20), '... and when it does not any more, the log has what it found');
+			sql("DELETE FROM osmtalk.outbox WHERE event_id = 'evt_elsewhere'");
+		} ],
 	[ 'find_pause', 'SELECT FROM osmtalk.paused', \&terminate ]);
 
 # ---- none is forgotten ----
@@ -157,12 +162,20 @@ for my $case (@cases)
 
 	setting($node, 'osmtalk.fault_statement' => $text);
 	my $made = $trigger ? $trigger->() : undef;
-	my ($event, $took) = ('', 0);
-	$took = measure(sub { $event = event() });
-	ok(wait_for(sub { log_since($node, $from) =~ /LOG: .*fault at "\Q$text\E"|FATAL: .*fault at "\Q$text\E"/ }, 'the fault', 10), "$name fails")
-	  or diag log_since($node, $from);
-	my $arrived = request_of($receiver, $event, $aside{$name} ? 5 : 0.5);
-	ok(!$aside{$name} || $arrived->{seq}, '... and events are sent meanwhile') if $aside{$name};
+	my $event = event();
+	if ($aside{$name})
+	{
+		ok(request_of($receiver, $event, 5)->{seq}, "$name fails, and events are sent meanwhile");
+	}
+	if ($name eq 'not_adopted')
+	{
+		unlike(log_since($node), qr/holds 1 events/, "$name fails, and the log does not say that");
+	}
+	else
+	{
+		ok(wait_for(sub { log_since($node, $from) =~ /(?:LOG|FATAL): .*fault at "\Q$text\E"/ }, 'the fault', 10), "$name fails, and the log says so")
+		  or diag log_since($node, $from);
+	}
 	setting($node, 'osmtalk.fault_statement' => undef);
 	$afterwards->() if $afterwards;
 	my $since = now();
