@@ -5,6 +5,7 @@
 #include "postgres.h"
 
 #include "claim.h"
+#include "fault.h"
 #include "http.h"
 #include "ownership.h"
 #include "sending.h"
@@ -31,6 +32,7 @@ osmtalk_send_ready(OsmtalkScheduler *scheduler, int answers, int room)
 			return true;
 		if ((t = osmtalk_scheduler_start(scheduler, now)) == NULL)
 			return false;
+		osmtalk_fault_at_event(((OsmtalkDelivery *) t->delivery)->event_id);
 		osmtalk_http_send(t->delivery);
 	}
 	return false;

@@ -8,6 +8,7 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "fault.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "replication/syncrep.h"
@@ -144,7 +145,10 @@ osmtalk_plan(OsmtalkStatement *s)
 static void
 execute(OsmtalkStatement *s, Datum *values, bool read_only)
 {
-	int rc = SPI_execute_plan(osmtalk_plan(s), values, NULL, read_only, 0);
+	int rc;
+
+	osmtalk_fault_at_statement(s->sql);
+	rc = SPI_execute_plan(osmtalk_plan(s), values, NULL, read_only, 0);
 
 	if (rc < 0)
 		elog(ERROR, "could not execute \"%s\": %s", s->what, SPI_result_code_string(rc));

@@ -60,6 +60,7 @@ sub replace_file
 # returns.
 #   edit    => a function that changes the sources there: edit(directory)
 #   oldest  => the oldest version of the objects that its worker serves
+#   flags   => for the compiler
 sub build
 {
 	my ($self, $version, %options) = @_;
@@ -72,7 +73,7 @@ sub build
 	replace_file("$dir/osmtalk.control", $control);
 	$options{edit}->($dir) if $options{edit};
 	system_or_bail('make', '-C', $dir, '-s', '-j2', 'with_llvm=no', "PG_CONFIG=$ENV{PG_CONFIG}",
-		$options{oldest} ? "OLDEST_OBJECTS=$options{oldest}" : (), 'all');
+		$options{oldest} ? "OLDEST_OBJECTS=$options{oldest}" : (), $options{flags} ? "COPT=$options{flags}" : (), 'all');
 	return $dir;
 }
 
