@@ -115,15 +115,21 @@ osmtalk_commit(void)
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
 
-void
-osmtalk_abort(void)
+ErrorData *
+osmtalk_take_error(MemoryContext context)
 {
+	ErrorData *error;
+
+	MemoryContextSwitchTo(context);
+	error = CopyErrorData();
 	HOLD_INTERRUPTS();
 	ignore_cancels();
 	AbortOutOfAnyTransaction();
 	FlushErrorState();
 	RESUME_INTERRUPTS();
 	pgstat_report_activity(STATE_IDLE, NULL);
+	MemoryContextSwitchTo(context);
+	return error;
 }
 
 SPIPlanPtr

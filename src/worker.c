@@ -47,9 +47,6 @@ PG_MODULE_MAGIC;
 #define FIRST_PAUSE_MS 100
 #define LONGEST_PAUSE_MS 5000
 
-/* calls are looked at for having become overdue this often, or more often */
-#define OVERDUE_INTERVAL_MS 1000
-
 /* and for rows of another database this often, while there is nothing to send */
 #define ADOPTED_INTERVAL_MS 5000
 
@@ -124,9 +121,6 @@ static void quit(OsmtalkPresence presence);
 static void note_pause(bool now_paused, TimestampTz now);
 static void leave_if_paused(TimestampTz now);
 static void leave_paused(void);
-static void expire_calls(void);
-static void report_not_adopted(void);
-static void apply_retention(TimestampTz now);
 static void collect_results(void);
 static void publish_figures(void);
 static void wait_for_something(TimestampTz now);
@@ -340,7 +334,7 @@ loop(void)
 		if (turn_wanted(now))
 			take_turn(now);
 		if (osmtalk_worker_number() == 0)
-			apply_retention(now);
+			osmtalk_apply_retention(now);
 		if (!osmtalk_hand_back(scheduler, may_send() ? TimestampTzPlusMilliseconds(now, -STALE_MS) : DT_NOEND))
 			reload_wanted = true;
 		/* nothing while results cannot be recorded */
@@ -408,7 +402,7 @@ take_turn(TimestampTz now)
 	if (turn.look.check_adopted)
 		next_adopted_check = TimestampTzPlusMilliseconds(now, ADOPTED_INTERVAL_MS);
 	if (turn.look.check_overdue || !first)
-		next_overdue_check = TimestampTzPlusMilliseconds(now, Min(osmtalk_poll_interval, OVERDUE_INTERVAL_MS));
+		next_overdue_check = TimestampTzPlusMilliseconds(now, Min(osmtalk_poll_interval, OSMTALK_OVERDUE_INTERVAL_MS));
 
 	PG_TRY();
 	{
@@ -436,22 +430,13 @@ take_turn(TimestampTz now)
 	nresults = nleft = turn.nresults;
 	settle_after = TimestampTzPlusMilliseconds(now, LOCKED_PAUSE_MS);
 	if (turn.look.overdue)
-		expire_calls();
+	{
+		long pause = osmtalk_expire_calls();
+
+		next_overdue_check = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), pause);
+	}
 	if (turn.look.not_adopted)
-		report_not_adopted();
-}
-
-/* Ends the current error and transaction; returns a copy of the error. */
-static ErrorData *
-take_error(void)
-{
-	ErrorData *error;
-
-	MemoryContextSwitchTo(turn_context);
-	error = CopyErrorData();
-	osmtalk_abort();
-	MemoryContextSwitchTo(turn_context);
-	return error;
+		osmtalk_report_not_adopted();
 }
 
 /*
@@ -462,7 +447,7 @@ take_error(void)
 static long
 report_failure(const char *what)
 {
-	ErrorData *error = take_error();
+	ErrorData *error = osmtalk_take_error(turn_context);
 	long pause = Min(FIRST_PAUSE_MS << Min(failures, 10), LONGEST_PAUSE_MS);
 
 	if ((failures & (failures - 1)) == 0)
@@ -489,7 +474,7 @@ recover_from_error(bool is_turn)
 
 	if (is_turn && osmtalk_outbox_turn_failed(scheduler, sqlerrcode))
 	{
-		FreeErrorData(take_error());
+		FreeErrorData(osmtalk_take_error(turn_context));
 		pause = 0;
 	}
 	else
@@ -574,78 +559,6 @@ leave_paused(void)
 			errhint("SELECT osmtalk.resume() in this database goes on."));
 	osmtalk_slot_set_state(OSMTALK_SLOT_NO_EXTENSION);
 	proc_exit(0);
-}
-
-/* ---- calls whose time is up ---- */
-
-static void
-expire_calls(void)
-{
-	long pause = OVERDUE_INTERVAL_MS;
-
-	PG_TRY();
-	{
-		switch (osmtalk_expire_calls())
-		{
-			case OSMTALK_EXPIRED_ALL:
-				break;
-			case OSMTALK_EXPIRED_SOME:
-				pause = 0;
-				break;
-			case OSMTALK_EXPIRED_NONE:
-				/* locked, or refused by a trigger of the user's */
-				pause = LONGEST_PAUSE_MS;
-				break;
-		}
-	}
-	PG_CATCH();
-	{
-		ErrorData *error = take_error();
-
-		ereport(LOG,
-				errcode(error->sqlerrcode),
-				errmsg("osmtalk: could not decide overdue calls: %s", error->message));
-		osmtalk_slot_note_error(error->message);
-		FreeErrorData(error);
-		pause = LONGEST_PAUSE_MS;
-	}
-	PG_END_TRY();
-	next_overdue_check = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), pause);
-}
-
-static void
-report_not_adopted(void)
-{
-	PG_TRY();
-	{
-		osmtalk_report_not_adopted();
-	}
-	PG_CATCH();
-	{
-		FreeErrorData(take_error()); /* the next turn meets it too, if it lasts */
-	}
-	PG_END_TRY();
-}
-
-/* Removes what is old, a little at a time. */
-static void
-apply_retention(TimestampTz now)
-{
-	PG_TRY();
-	{
-		osmtalk_retention_step(now);
-	}
-	PG_CATCH();
-	{
-		ErrorData *error = take_error();
-
-		if (osmtalk_retention_failed(now))
-			ereport(LOG,
-					errcode(error->sqlerrcode),
-					errmsg("osmtalk: old events could not be removed: %s", error->message));
-		FreeErrorData(error);
-	}
-	PG_END_TRY();
 }
 
 /* ---- results ---- */
