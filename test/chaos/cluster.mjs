@@ -161,10 +161,11 @@ export class Cluster {
     }
 
     /*
-     * Another server takes over.  Until everything is on the standby, and
-     * nothing is confirmed, nor sent, that is not, the primary lives.
+     * Another server takes over.  The primary lives until everything is on the
+     * standby, and then for a while ("pause", in milliseconds) in which the
+     * standby hears nothing: what is confirmed, or sent, in that time is lost.
      */
-    async failOver() {
+    async failOver(pause) {
         const old = this.directory;
         const { conninfo } = this;
         const standby = new Cluster(this);
@@ -184,7 +185,13 @@ export class Cluster {
         if (!await this.settles(60)) throw new Error("with a synchronous standby nothing is delivered");
         await this.sql("SET synchronous_commit = on; SELECT osmtalk.send_test_event('org', 'cmp0')");
 
+        const receiver = Number(await standby.value("SELECT pid FROM pg_stat_wal_receiver", "postgres"));
+        process.kill(receiver, "SIGSTOP");
+        await sleep(pause);
         await this.stop("immediate");
+        // it ends without having read what waits for it
+        process.kill(receiver, "SIGTERM");
+        process.kill(receiver, "SIGCONT");
         this.number++;
         await run(bin("pg_ctl"), ["-D", this.directory, "-s", "-w", "-t", "120", "promote"], { stdio: "ignore" });
         fs.rmSync(old, { recursive: true });

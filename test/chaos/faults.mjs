@@ -158,7 +158,7 @@ export const faults = {
     },
     "promotion of a standby": {
         weight: 6, endsWorker: true, endsServer: true, patience: 5,
-        strike: ({ cluster }) => cluster.failOver(),
+        strike: ({ cluster, random }) => cluster.failOver(random.between(0, 1000)),
     },
     "a step of the clock, and back": {
         weight: 8, endsWorker: true, // perhaps
