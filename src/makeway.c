@@ -149,7 +149,7 @@ utility_hook(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 		case T_AlterExtensionStmt:
 			/* it may be of a version now that a worker can serve */
 			if (strcmp(((AlterExtensionStmt *) command)->extname, "osmtalk") == 0)
-				osmtalk_wake_at_commit(OSMTALK_WAKE_START | OSMTALK_WAKE_RELOAD);
+				osmtalk_wake_at_commit(OSMTALK_WAKE_UPDATE | OSMTALK_WAKE_RELOAD);
 			break;
 
 		case T_TransactionStmt:

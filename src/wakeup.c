@@ -284,7 +284,7 @@ at_transaction_end(XactEvent event, void *arg)
 		ereport(ERROR,
 				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				errmsg("cannot PREPARE a transaction that asks for an osmtalk worker"),
-				errdetail("CREATE and ALTER EXTENSION osmtalk, osmtalk.adopt() and osmtalk.resume() do."));
+				errdetail("CREATE EXTENSION osmtalk, osmtalk.adopt() and osmtalk.resume() do."));
 	/* by XACT_EVENT_COMMIT the transaction is visible to others */
 	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
 		return;
@@ -294,6 +294,8 @@ at_transaction_end(XactEvent event, void *arg)
 	if (event != XACT_EVENT_COMMIT || wake == 0)
 		return;
 
+	if (wake & OSMTALK_WAKE_UPDATE)
+		wake |= OSMTALK_WAKE_START;
 	if (wake & OSMTALK_WAKE_START)
 	{
 		OsmtalkSlot *slot;

@@ -15,9 +15,10 @@
 /* what a commit asks of its database's worker, or of the launcher; bits */
 #define OSMTALK_WAKE_LOOK 0x01	   /* the outbox has new rows */
 #define OSMTALK_WAKE_RELOAD 0x02   /* the outbox has rows that are not new: read all of it */
-#define OSMTALK_WAKE_START 0x04	   /* the extension was created or updated, or sending resumed: a worker is wanted */
+#define OSMTALK_WAKE_START 0x04	   /* the extension was created, or sending resumed: a worker is wanted */
 #define OSMTALK_WAKE_LAUNCHER 0x08 /* the databases have changed */
 #define OSMTALK_WAKE_PAUSE 0x10	   /* sending was paused, or is no more: look which */
+#define OSMTALK_WAKE_UPDATE 0x20   /* the extension was updated: START, but a worker will find out by itself */
 
 typedef enum OsmtalkSlotState
 {

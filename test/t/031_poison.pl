@@ -32,8 +32,9 @@ sub sql
 	my $result;
 
 	wait_for(sub {
-			my ($status, $stdout) = $node->psql($database // $db, $query, on_error_stop => 1);
-			return $status == 0 && defined($result = $stdout);
+			# psql may end before it has read the query
+			my ($status, $stdout) = eval { $node->psql($database // $db, $query, on_error_stop => 1) };
+			return defined $status && $status == 0 && defined($result = $stdout);
 		}, $query) or die;
 	return $result;
 }
