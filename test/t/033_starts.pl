@@ -46,8 +46,8 @@ BEGIN
 		END IF;
 		n := n + 1;
 		last := found;
-		-- at once, or some milliseconds into its start
-		IF n % 4 > 0 THEN
+		-- some milliseconds into its start, or, in every other database, always at once: it never gets to work
+		IF @{[ /[1357]$/ ? 1 : 0 ]} = 1 THEN
 			PERFORM pg_sleep(0.03 * random());
 		END IF;
 		PERFORM pg_terminate_backend(found);
@@ -58,7 +58,7 @@ END
 my $begun = now();
 ok(wait_for(sub { !grep { $_->is_alive } @killers }, 'the killers', 120), 'workers were terminated as they started, ' . $each * @databases . ' times');
 note sprintf 'in %.1f s', now() - $begun;
-cmp_ok(now() - $begun, '<', 2 * $each, 'each within two seconds of the one before');
+cmp_ok(now() - $begun, '<', 1.5 * $each, 'each soon after the one before');
 delivers($_, "$_: the next one delivers") for @databases;
 is_query($node, $_, 'SELECT count(*), count(pid) FROM osmtalk.worker_status', '1|1', "$_ has one worker") for @databases;
 my @ended = log_since($node) =~ /terminating background worker "osmtalk worker"/g;

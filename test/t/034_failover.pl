@@ -83,7 +83,8 @@ $_->stop('immediate') for $primary, $standby;
 # ---- synchronous ----
 
 ($primary, $standby) = pair('synchronous');
-setting($primary, 'synchronous_standby_names' => '*');
+# whatever the application risks
+setting($primary, 'synchronous_standby_names' => '*', 'synchronous_commit' => 'local');
 $primary->poll_query_until($db, "SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'sync'");
 my @sent = map { $primary->safe_psql($db, "SELECT test.event('cmp_plain')") } 1 .. 3;
 is(state_of($primary, $db, $_), 'delivered|1|204|', 'with a synchronous standby events are sent') for @sent;
