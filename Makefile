@@ -3,10 +3,11 @@
 #   make, make install    builds and installs with PGXS (PG_CONFIG=… chooses the server)
 #   make demo [KEEP=1]    shows the main job on a private throw-away cluster
 #   make test             runs every test on private clusters
-#   make unit             runs the tests that need no server
+#   make unit [SANITIZE=1]  runs the tests that need no server
 #   make bench            measures, see test/bench/README.md
 #   make chaos            faults at random, see test/chaos/README.md
 #   make soak             a steady load for long, see test/soak/README.md
+#   make valgrind         the server under valgrind, see test/valgrind/README.md
 
 EXTENSION = osmtalk
 # the version lives in the control file alone
@@ -27,7 +28,7 @@ endif
 # The library that is preloaded, and the one that only the worker loads: it
 # brings libcurl, which has no business in the postmaster or in a session.
 MODULE_big = osmtalk
-OBJS = $(addprefix src/,osmtalk.o settings.o wakeup.o launcher.o load.o makeway.o ids.o ring.o render.o signing.o egress.o endpoint.o \
+OBJS = $(addprefix src/,osmtalk.o settings.o wakeup.o launcher.o load.o makeway.o ids.o ring.o render.o signing.o egress.o endpoint.o functions.o \
 	nested.o rules.o lookup.o insert.o record.o decide.o calls.o)
 SHLIB_LINK = -lcrypto
 WORKER = osmtalk_worker$(DLSUFFIX)
@@ -40,9 +41,14 @@ WORKER_LIBS = -lcurl -lcrypto
 OLDEST_OBJECTS = 0.1.0
 
 PG_CPPFLAGS = -DOSMTALK_VERSION='"$(EXTVERSION)"' -DOSMTALK_OLDEST_OBJECTS='"$(OLDEST_OBJECTS)"'
-EXTRA_CLEAN = $(WORKER) $(WORKER_OBJS) $(WORKER_OBJS:.o=.bc) src/*.d $(UNIT_TESTS)
+EXTRA_CLEAN = $(WORKER) $(WORKER_OBJS) $(WORKER_OBJS:.o=.bc) src/*.d test/unit/*_test test/unit/*_test_sanitized
 
-UNIT_TESTS = test/unit/scheduler_test test/unit/egress_test
+# SANITIZE=1: the compiler checks each access to memory and each operation
+ifeq ($(SANITIZE),1)
+UNIT_CFLAGS += -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+UNIT_SUFFIX = _sanitized
+endif
+UNIT_TESTS = $(patsubst %,test/unit/%_test$(UNIT_SUFFIX),scheduler egress signing ids endpoint)
 
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
@@ -53,9 +59,9 @@ include $(PGXS)
 endif
 
 # after PGXS, whose own first target is the default
-.PHONY: demo test bench chaos soak bench-compare unit install-worker uninstall-worker
+.PHONY: demo test bench chaos soak valgrind bench-compare unit install-worker uninstall-worker
 
-demo test bench chaos soak:
+demo test bench chaos soak valgrind:
 	@test/bin/$@
 
 bench-compare:
@@ -88,6 +94,7 @@ uninstall-worker:
 unit: $(UNIT_TESTS)
 	@for t in $(UNIT_TESTS); do echo "# $$t"; ./$$t || exit 1; done
 
-test/unit/%_test: test/unit/%_test.c test/unit/check.h src/%.c src/%.h
-	$(CC) -std=gnu99 -g -O1 -Wall -Wextra $(UNIT_CFLAGS) -Isrc -o $@ $< $(filter src/%.c,$^)
-test/unit/scheduler_test: src/endpoints.c src/endpoints.h src/waiting.c src/waiting.h
+test/unit/%_test$(UNIT_SUFFIX): test/unit/%_test.c test/unit/check.h src/%.c src/%.h
+	$(CC) -std=gnu99 -g -O1 -Wall -Wextra $(UNIT_CFLAGS) -Isrc -o $@ $< $(filter src/%.c,$^) $(UNIT_LIBS)
+test/unit/scheduler_test$(UNIT_SUFFIX): src/endpoints.c src/endpoints.h src/waiting.c src/waiting.h
+test/unit/signing_test$(UNIT_SUFFIX): UNIT_LIBS = -lcrypto

@@ -159,6 +159,7 @@ osmtalk_is_claimed(int64 outbox_id)
 	return claimed_ids != NULL && hash_search(claimed_ids, &outbox_id, HASH_FIND, NULL) != NULL;
 }
 
+/* Adds it to those claimed as soon as it exists: should memory run out in the middle, it is freed with them. */
 static OsmtalkDelivery *
 make_delivery(HeapTuple tuple, int64 id, int64 endpoint_hash)
 {
@@ -167,13 +168,14 @@ make_delivery(HeapTuple tuple, int64 id, int64 endpoint_hash)
 
 	d->outbox_id = id;
 	d->endpoint_hash = endpoint_hash;
+	osmtalk_keep_slice(endpoint_hash);
+	dlist_push_tail(&claimed, &d->node);
+	(void) hash_search(claimed_ids, &id, HASH_ENTER, NULL);
 	d->event_id = osmtalk_text_column(tuple, 3, delivery_context, NULL);
 	d->attempt = DatumGetInt32(osmtalk_column(tuple, 4, &isnull)) + 1;
 	d->url = osmtalk_text_column(tuple, 7, delivery_context, NULL);
 	d->secret = osmtalk_text_column(tuple, 8, delivery_context, NULL);
 	d->body = osmtalk_text_column(tuple, 9, delivery_context, &d->body_len);
-	(void) hash_search(claimed_ids, &id, HASH_ENTER, NULL);
-	osmtalk_keep_slice(endpoint_hash);
 	return d;
 }
 
@@ -363,7 +365,6 @@ take_row(OsmtalkScheduler *scheduler, Window *w, HeapTuple tuple, TimestampTz no
 		d = make_delivery(tuple, id, w->endpoint->hash);
 		d->touched = DatumGetBool(osmtalk_column(tuple, 10, &isnull));
 		d->slot = DatumGetInt16(osmtalk_column(tuple, 11, &isnull));
-		dlist_push_tail(&claimed, &d->node);
 		w->tickets = t->next_ready;
 		d->ticket = t;
 		t->delivery = d;

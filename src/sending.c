@@ -93,16 +93,19 @@ osmtalk_collect_results(OsmtalkScheduler *scheduler, dlist_head *results)
 
 	for (; (d = osmtalk_http_finished()) != NULL; n++)
 	{
+		OsmtalkEndpoint *endpoint = d->ticket->endpoint;
+
 		if (d->error[0] == '\0')
 			osmtalk_delivered++;
 		else
 			osmtalk_failed++;
-		report_result(d, d->ticket->endpoint);
 		osmtalk_scheduler_done(scheduler, d->ticket,
 							   d->answered ? OSMTALK_ANSWERED : d->refusal || d->url == NULL ? OSMTALK_NOT_SENT
 																							 : OSMTALK_NO_ANSWER);
 		d->ticket = NULL;
 		dlist_push_tail(results, &d->node);
+		/* last: memory may run out for what the log is to hear, and the result must not be lost with it */
+		report_result(d, endpoint);
 	}
 	return n;
 }
