@@ -15,7 +15,7 @@
 
 #include "access/transam.h"
 #include "catalog/pg_type.h"
-#include "claim.h"
+#include "claimed.h"
 #include "look.h"
 #include "ownership.h"
 #include "statements.h"

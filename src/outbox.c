@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "claim.h"
+#include "claimed.h"
 #include "outbox.h"
 #include "ownership.h"
 #include "settle.h"

@@ -4,7 +4,7 @@
  */
 #include "postgres.h"
 
-#include "claim.h"
+#include "claimed.h"
 #include "fault.h"
 #include "http.h"
 #include "ownership.h"

@@ -28,7 +28,6 @@
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
-#include "claim.h"
 #include "crash.h"
 #include "http.h"
 #include "objects.h"
