@@ -47,11 +47,16 @@ void
 osmtalk_crash_watch(Oid database, int worker)
 {
 	static const int fatal[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
+	/* a stack that has overflown has no room for the handler */
+	static char stack_space[64 * 1024];
+	stack_t stack = {.ss_sp = stack_space, .ss_size = sizeof(stack_space)};
 	struct sigaction action = {0};
 
 	name_file(crash_file, database, worker);
 	action.sa_sigaction = note_crash;
 	action.sa_flags = SA_SIGINFO;
+	if (sigaltstack(&stack, NULL) == 0)
+		action.sa_flags |= SA_ONSTACK;
 	sigemptyset(&action.sa_mask);
 	for (int i = 0; i < lengthof(fatal); i++)
 		(void) sigaction(fatal[i], &action, NULL);
