@@ -15,6 +15,7 @@
 #include "portability/instr_time.h"
 
 #include "scheduler.h"
+#include "signing.h"
 
 /*
  * What was claimed by one row of claims, which goes when nothing of it is
@@ -45,16 +46,20 @@ typedef struct OsmtalkDelivery
 	int16 slot; /* the event's, when it was claimed */
 	char *event_id;
 	char *url;	  /* NULL: there is none any more */
-	char *secret; /* NULL: unsigned */
+	char *secret; /* NULL: unsigned; wiped once the signature is made */
 	char *body;	  /* NULL: the event was removed */
 	size_t body_len;
 
 	/* while it is being sent */
+	char signature[OSMTALK_SIGNATURE_LEN + 1]; /* empty until it is made */
 	void *request;
 	void *easy;
 	bool https;
 	int refusal;		 /* OsmtalkEgress, if not allowed */
 	bool starved;		 /* no descriptor was free for its socket */
+	bool connects;		 /* on a connection of its own making */
+	bool stale;			 /* the connection that it was given had been idle for too long, nothing was sent */
+	bool fresh;			 /* it must be on a connection of its own making */
 	bool posted;		 /* the request was begun */
 	size_t header_bytes; /* read of the answer */
 	size_t body_bytes;

@@ -294,6 +294,16 @@ starve(OsmtalkDelivery *d)
 	dlist_push_tail(&starved, &d->node);
 }
 
+/* Begins one again, of which nothing was sent, on a new connection.  With signals blocked. */
+static void
+connect_anew(OsmtalkDelivery *d)
+{
+	put_request(d->request);
+	d->request = NULL;
+	d->fresh = true;
+	begin(d);
+}
+
 /* Begins starved requests again, a little later. */
 static void
 feed(void)
@@ -364,6 +374,11 @@ osmtalk_http_work(void)
 		if (code != CURLE_OK && ((OsmtalkDelivery *) d)->starved)
 		{
 			starve((OsmtalkDelivery *) d);
+			continue;
+		}
+		if (code != CURLE_OK && ((OsmtalkDelivery *) d)->stale)
+		{
+			connect_anew((OsmtalkDelivery *) d);
 			continue;
 		}
 		osmtalk_request_finish(easy, (OsmtalkDelivery *) d, code);

@@ -25,10 +25,13 @@
 #define MOST_HEADERS (64 * 1024)
 
 /*
- * Idle connections older than this are not used again: servers close them
- * after 5 seconds and more, and a request that meets that moment fails.
+ * A connection that has been idle for longer than this is not used again.  A
+ * server closes it sooner or later, and a request that meets that moment fails:
+ * nobody can tell whether it was read.  libcurl itself counts in seconds, and
+ * is told to forget those that are of no use any more.
  */
-#define MAX_IDLE_S 2
+#define MAX_IDLE_MS 400
+#define MAX_IDLE_S 1
 #define MAX_LIFETIME_S 600
 #define CA_CACHE_S 60
 
@@ -93,6 +96,7 @@ opensocket_callback(void *arg, curlsocktype purpose, struct curl_sockaddr *addr)
 	}
 	(void) fcntl(fd, F_SETFD, FD_CLOEXEC);
 	osmtalk_sockets_opened(fd);
+	((OsmtalkDelivery *) arg)->connects = true;
 	return fd;
 }
 
@@ -110,13 +114,10 @@ closesocket_callback(void *arg, curl_socket_t fd)
  * that TLS leaves unread look the same; they cost the certainty alone.
  */
 static bool
-is_open(CURL *easy)
+is_open(curl_socket_t fd)
 {
-	curl_socket_t fd = CURL_SOCKET_BAD;
 	char byte;
 
-	if (curl_easy_getinfo(easy, CURLINFO_ACTIVESOCKET, &fd) != CURLE_OK || fd == CURL_SOCKET_BAD)
-		return true;
 	return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
 }
 
@@ -132,10 +133,17 @@ prereq_callback(void *arg, char *remote_ip, char *local_ip, int remote_port, int
 {
 	OsmtalkDelivery *d = arg;
 	struct sockaddr_storage addr;
+	curl_socket_t fd = CURL_SOCKET_BAD;
 
 	if (d->posted)
 		return CURL_PREREQFUNC_ABORT;
-	d->posted = is_open(d->easy);
+	(void) curl_easy_getinfo(d->easy, CURLINFO_ACTIVESOCKET, &fd);
+	if (fd != CURL_SOCKET_BAD && !d->connects && !d->fresh && osmtalk_sockets_idle_ms(fd) > MAX_IDLE_MS)
+	{
+		d->stale = true;
+		return CURL_PREREQFUNC_ABORT;
+	}
+	d->posted = fd == CURL_SOCKET_BAD || is_open(fd);
 	if (!osmtalk_address_parse(remote_ip, &addr))
 	{
 		d->refusal = OSMTALK_EGRESS_NOT_PUBLIC;
@@ -225,12 +233,12 @@ add_header(struct curl_slist **headers, const char *header)
 bool
 osmtalk_request_prepare(CURL *easy, OsmtalkDelivery *d, struct curl_slist **headers)
 {
-	static const char signature_name[] = "X-OsmTalk-Signature: ";
 	char header[512];
 	bool ok;
 
 	*headers = NULL;
 	d->easy = easy;
+	d->connects = d->stale = false;
 	d->https = pg_strncasecmp(d->url, "https:", 6) == 0;
 
 	ok = add_header(headers, "Content-Type: application/json") &&
@@ -247,18 +255,20 @@ osmtalk_request_prepare(CURL *easy, OsmtalkDelivery *d, struct curl_slist **head
 
 	if (d->secret != NULL)
 	{
-		memcpy(header, signature_name, sizeof(signature_name) - 1);
-		if (!osmtalk_sign(d->body, d->body_len, d->secret, strlen(d->secret),
-						  header + sizeof(signature_name) - 1))
+		/* once: the request may have to be prepared again */
+		if (d->signature[0] == '\0' &&
+			!osmtalk_sign(d->body, d->body_len, d->secret, strlen(d->secret), d->signature))
 		{
 			strlcpy(d->error, "the body could not be signed", sizeof(d->error));
 			return false;
 		}
-		ok = ok && add_header(headers, header);
 		OPENSSL_cleanse(d->secret, strlen(d->secret));
+		snprintf(header, sizeof(header), "X-OsmTalk-Signature: %s", d->signature);
+		ok = ok && add_header(headers, header);
 	}
 
 	SET(CURLOPT_URL, d->url);
+	SET(CURLOPT_FRESH_CONNECT, (long) d->fresh);
 	SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) d->body_len);
 	SET(CURLOPT_POSTFIELDS, d->body);
 	SET(CURLOPT_HTTPHEADER, *headers);

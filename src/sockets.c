@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "sockets.h"
@@ -23,6 +24,7 @@ typedef struct Socket
 	uint8_t wanted;
 	uint8_t registered; /* with the kernel */
 	bool kept;			/* may stay registered for reading */
+	int64_t used_at;	/* milliseconds, when it was last said what to wait for */
 } Socket;
 
 static int multiplexer = -1;
@@ -67,6 +69,15 @@ register_events(Socket *s, int socket, int events)
 	return ok;
 }
 
+static int64_t
+now_ms(void)
+{
+	struct timespec now;
+
+	(void) clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t) now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
 bool
 osmtalk_sockets_set(int socket, int events)
 {
@@ -74,10 +85,19 @@ osmtalk_sockets_set(int socket, int events)
 
 	if (s == NULL)
 		return false;
+	s->used_at = now_ms();
 	s->wanted = (uint8_t) events;
 	if (s->kept)
 		events |= s->registered & OSMTALK_SOCKET_READ;
 	return register_events(s, socket, events);
+}
+
+int64_t
+osmtalk_sockets_idle_ms(int socket)
+{
+	const Socket *s = find(socket);
+
+	return s == NULL || s->used_at == 0 ? 0 : now_ms() - s->used_at;
 }
 
 void

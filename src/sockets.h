@@ -10,6 +10,7 @@
 #define OSMTALK_SOCKETS_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #define OSMTALK_SOCKET_READ 0x01
 #define OSMTALK_SOCKET_WRITE 0x02
@@ -25,6 +26,9 @@ extern int osmtalk_sockets_create(void);
 
 /* Waits for these events of the socket from now on; none: for no event. */
 extern bool osmtalk_sockets_set(int socket, int events);
+
+/* Since the last osmtalk_sockets_set() of the socket; 0 if there was none. */
+extern int64_t osmtalk_sockets_idle_ms(int socket);
 
 /*
  * A socket will be waited for again and again, and osmtalk_sockets_closed()
