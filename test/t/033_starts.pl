@@ -37,7 +37,7 @@ DECLARE
 	last int := 0;
 	n int := 0;
 BEGIN
-	PERFORM set_config('statement_timeout', '120s', true);
+	PERFORM set_config('statement_timeout', '120s', true), set_config('client_min_messages', 'error', true);
 	WHILE n < $each LOOP
 		SELECT w.pid INTO found FROM osmtalk.worker_slots() w WHERE w.pid <> last;
 		IF found IS NULL THEN
@@ -50,7 +50,11 @@ BEGIN
 		IF @{[ /[1357]$/ ? 1 : 0 ]} = 1 THEN
 			PERFORM pg_sleep(0.03 * random());
 		END IF;
-		PERFORM pg_terminate_backend(found);
+		-- it can be found before it can be terminated
+		WHILE NOT pg_terminate_backend(found) LOOP
+			EXIT WHEN NOT EXISTS (SELECT FROM osmtalk.worker_slots() w WHERE w.pid = found);
+			PERFORM pg_sleep(0.0003);
+		END LOOP;
 	END LOOP;
 END \$\$
 END
