@@ -31,7 +31,7 @@ is(scalar(@inherited), $pending, 'events are pending');
 
 command('pg_dump', '-d', $node->connstr('app'), '-f', "$dir/plain");
 command('pg_dump', '-d', $node->connstr('app'), '-Fd', '-j4', '-f', "$dir/directory");
-command('pg_dump', '-d', $node->connstr('app'), '--data-only', '--schema=osmtalk', '-f', "$dir/data");
+command('pg_dump', '-d', $node->connstr('app'), '--data-only', '--exclude-schema=test', '-f', "$dir/data");
 
 # ---- its copies ----
 

@@ -108,7 +108,7 @@ my $elsewhere = new_cluster('subscriber', conf => "osmtalk.call_timeout = 100ms\
 my $tables = join ', ', map { "osmtalk.$_" } qw(org_settings agents campaigns leads calls events outbox delivery_attempts);
 $elsewhere->safe_psql($db, 'CREATE EXTENSION osmtalk');
 sql("CREATE PUBLICATION everything FOR TABLE $tables WITH (publish = 'insert, update, delete', publish_via_partition_root = true)");
-$elsewhere->safe_psql($db, "CREATE SUBSCRIPTION everything CONNECTION '" . $node->connstr($db) . "' PUBLICATION everything");
+$elsewhere->safe_psql($db, "CREATE SUBSCRIPTION everything CONNECTION '" . $node->connstr . " dbname=$db' PUBLICATION everything");
 $elsewhere->wait_for_subscription_sync($node, 'everything');
 setting($node, 'osmtalk.enabled' => 'off');
 @events = map { sql("SELECT test.event('cmp_plain')") } 1 .. 5;
