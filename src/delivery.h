@@ -31,6 +31,9 @@ typedef struct OsmtalkBatch
 #define OSMTALK_RESPONSE_LEN 1024
 #define OSMTALK_DELIVERY_ERROR_LEN 256
 
+/* sockets of one request that are remembered, the last of them */
+#define OSMTALK_MOST_OPENED 4
+
 typedef struct OsmtalkDelivery
 {
 	dlist_node node; /* in the list of those to settle */
@@ -55,9 +58,10 @@ typedef struct OsmtalkDelivery
 	void *request;
 	void *easy;
 	bool https;
-	int refusal;		 /* OsmtalkEgress, if not allowed */
-	bool starved;		 /* no descriptor was free for its socket */
-	bool connects;		 /* on a connection of its own making */
+	int refusal;					 /* OsmtalkEgress, if not allowed */
+	bool starved;					 /* no descriptor was free for its socket */
+	int opened[OSMTALK_MOST_OPENED]; /* sockets that were made for it, a name may have several addresses */
+	int nopened;
 	bool stale;			 /* the connection that it was given had been idle for too long, nothing was sent */
 	bool fresh;			 /* it must be on a connection of its own making */
 	bool posted;		 /* the request was begun */

@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <openssl/crypto.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -78,9 +79,10 @@ may_connect(OsmtalkDelivery *d, const struct sockaddr *addr)
 static curl_socket_t
 opensocket_callback(void *arg, curlsocktype purpose, struct curl_sockaddr *addr)
 {
+	OsmtalkDelivery *d = arg;
 	int fd = -1;
 
-	if (purpose != CURLSOCKTYPE_IPCXN || !may_connect(arg, &addr->addr))
+	if (purpose != CURLSOCKTYPE_IPCXN || !may_connect(d, &addr->addr))
 		return CURL_SOCKET_BAD;
 	/* counted by fd.c, so that it closes files of its own in time */
 	if (AcquireExternalFD())
@@ -91,12 +93,12 @@ opensocket_callback(void *arg, curlsocktype purpose, struct curl_sockaddr *addr)
 	}
 	if (fd < 0)
 	{
-		((OsmtalkDelivery *) arg)->starved = errno == EMFILE || errno == ENFILE;
+		d->starved = errno == EMFILE || errno == ENFILE;
 		return CURL_SOCKET_BAD;
 	}
 	(void) fcntl(fd, F_SETFD, FD_CLOEXEC);
 	osmtalk_sockets_opened(fd);
-	((OsmtalkDelivery *) arg)->connects = true;
+	d->opened[d->nopened++ % OSMTALK_MOST_OPENED] = fd;
 	return fd;
 }
 
@@ -109,12 +111,35 @@ closesocket_callback(void *arg, curl_socket_t fd)
 }
 
 /*
- * Whether the connection that the request is about to be sent on is still
- * open: nothing may be readable on an idle one but its end.  Session tickets
- * that TLS leaves unread look the same; they cost the certainty alone.
+ * The socket that the request is about to be sent on, -1 if it cannot be told.
+ * libcurl names a connection by its ports alone at that moment.
+ */
+static int
+socket_of(OsmtalkDelivery *d, int local_port, int remote_port)
+{
+	for (int i = 0; i < Min(d->nopened, OSMTALK_MOST_OPENED); i++)
+	{
+		struct sockaddr_storage addr;
+		socklen_t len = sizeof(addr);
+
+		/* the port stands at the same place in both families */
+		if (getsockname(d->opened[i], (struct sockaddr *) &addr, &len) == 0 &&
+			ntohs(((struct sockaddr_in *) &addr)->sin_port) == local_port)
+		{
+			osmtalk_sockets_connected(d->opened[i], local_port, remote_port);
+			return d->opened[i];
+		}
+	}
+	return osmtalk_sockets_of(local_port, remote_port);
+}
+
+/*
+ * Whether the connection is still open: nothing may be readable on an idle one
+ * but its end.  Session tickets that TLS leaves unread look the same; they cost
+ * the certainty alone.
  */
 static bool
-is_open(curl_socket_t fd)
+is_open(int fd)
 {
 	char byte;
 
@@ -123,27 +148,28 @@ is_open(curl_socket_t fd)
 
 /*
  * Asked before each request, on a connection used again too: settings may have
- * changed since.  Asked a second time when libcurl, by itself, would repeat a
- * request that got no byte of an answer on a connection used again.  That is
- * right if the receiver had closed it before; otherwise it may have acted on
- * the request, and no event is sent twice unasked.
+ * changed since, and it must not have been idle for long.  Asked a second time
+ * when libcurl, by itself, would repeat a request that got no byte of an answer
+ * on a connection used again.  That is right if the receiver had closed it
+ * before; otherwise it may have acted on the request, and no event is sent twice
+ * unasked.
  */
 static int
 prereq_callback(void *arg, char *remote_ip, char *local_ip, int remote_port, int local_port)
 {
 	OsmtalkDelivery *d = arg;
 	struct sockaddr_storage addr;
-	curl_socket_t fd = CURL_SOCKET_BAD;
+	int fd;
 
 	if (d->posted)
 		return CURL_PREREQFUNC_ABORT;
-	(void) curl_easy_getinfo(d->easy, CURLINFO_ACTIVESOCKET, &fd);
-	if (fd != CURL_SOCKET_BAD && !d->connects && !d->fresh && osmtalk_sockets_idle_ms(fd) > MAX_IDLE_MS)
+	fd = socket_of(d, local_port, remote_port);
+	if (d->nopened == 0 && !d->fresh && (fd < 0 || osmtalk_sockets_idle_ms(fd) > MAX_IDLE_MS))
 	{
 		d->stale = true;
 		return CURL_PREREQFUNC_ABORT;
 	}
-	d->posted = fd == CURL_SOCKET_BAD || is_open(fd);
+	d->posted = fd < 0 || is_open(fd);
 	if (!osmtalk_address_parse(remote_ip, &addr))
 	{
 		d->refusal = OSMTALK_EGRESS_NOT_PUBLIC;
@@ -238,7 +264,8 @@ osmtalk_request_prepare(CURL *easy, OsmtalkDelivery *d, struct curl_slist **head
 
 	*headers = NULL;
 	d->easy = easy;
-	d->connects = d->stale = false;
+	d->nopened = 0;
+	d->stale = false;
 	d->https = pg_strncasecmp(d->url, "https:", 6) == 0;
 
 	ok = add_header(headers, "Content-Type: application/json") &&

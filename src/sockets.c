@@ -22,9 +22,11 @@
 typedef struct Socket
 {
 	uint8_t wanted;
-	uint8_t registered; /* with the kernel */
-	bool kept;			/* may stay registered for reading */
-	int64_t used_at;	/* milliseconds, when it was last said what to wait for */
+	uint8_t registered;	 /* with the kernel */
+	bool kept;			 /* may stay registered for reading */
+	uint16_t local_port; /* of its connection; 0 while that is not known */
+	uint16_t remote_port;
+	int64_t used_at; /* milliseconds, when it was last said what to wait for */
 } Socket;
 
 static int multiplexer = -1;
@@ -90,6 +92,32 @@ osmtalk_sockets_set(int socket, int events)
 	if (s->kept)
 		events |= s->registered & OSMTALK_SOCKET_READ;
 	return register_events(s, socket, events);
+}
+
+void
+osmtalk_sockets_connected(int socket, int local_port, int remote_port)
+{
+	Socket *s = find(socket);
+
+	if (s == NULL)
+		return;
+	s->local_port = (uint16_t) local_port;
+	s->remote_port = (uint16_t) remote_port;
+}
+
+int
+osmtalk_sockets_of(int local_port, int remote_port)
+{
+	int found = -1;
+
+	for (size_t i = 0; i < nsockets; i++)
+		if (sockets[i].local_port == local_port && sockets[i].remote_port == remote_port)
+		{
+			if (found >= 0)
+				return -1;
+			found = (int) i;
+		}
+	return found;
 }
 
 int64_t

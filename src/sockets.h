@@ -27,6 +27,10 @@ extern int osmtalk_sockets_create(void);
 /* Waits for these events of the socket from now on; none: for no event. */
 extern bool osmtalk_sockets_set(int socket, int events);
 
+/* Which connection a socket has; and which socket a connection, -1 if that cannot be told. */
+extern void osmtalk_sockets_connected(int socket, int local_port, int remote_port);
+extern int osmtalk_sockets_of(int local_port, int remote_port);
+
 /* Since the last osmtalk_sockets_set() of the socket; 0 if there was none. */
 extern int64_t osmtalk_sockets_idle_ms(int socket);
 

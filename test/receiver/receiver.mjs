@@ -111,6 +111,7 @@ function record(request, rawBody) {
         attempts: lead.attempts ?? null,
         verified: verdict(request.url, rawBody, request.headers["x-osmtalk-signature"]),
         headers: request.headers,
+        port: request.socket.remotePort, // the same, while a connection is used again
         bytes: rawBody.length,
         sha256: crypto.createHash("sha256").update(rawBody).digest("hex"),
         // Sub-millisecond wall clock, which Date.now() is not.
