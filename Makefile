@@ -3,10 +3,11 @@
 #   make, make install    builds and installs with PGXS (PG_CONFIG=… chooses the server)
 #   make demo [KEEP=1]    shows the main job on a private throw-away cluster
 #   make test             runs every test on private clusters
-#   make unit             runs the tests that need no server
+#   make unit [SANITIZE=1]  runs the tests that need no server
 #   make bench            measures, see test/bench/README.md
 #   make chaos            faults at random, see test/chaos/README.md
 #   make soak             a steady load for long, see test/soak/README.md
+#   make valgrind         the server under valgrind, see test/valgrind/README.md
 
 EXTENSION = osmtalk
 # the version lives in the control file alone
@@ -17,6 +18,8 @@ EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" osmtalk.cont
 SQL_PARTS = $(addprefix sql/,schema.sql rules.sql tables.sql configuration.sql payloads.sql \
 	delivery.sql leads.sql calls.sql dialing.sql views.sql retention.sql grants.sql)
 DATA_built = sql/osmtalk--$(EXTVERSION).sql
+# steps from one version to the next, written by hand: see doc/upgrading.md
+DATA = $(wildcard sql/osmtalk--*--*.sql)
 DOCS = $(wildcard doc/*.md)
 ifeq ($(DOCS),)
 undefine DOCS
@@ -25,17 +28,27 @@ endif
 # The library that is preloaded, and the one that only the worker loads: it
 # brings libcurl, which has no business in the postmaster or in a session.
 MODULE_big = osmtalk
-OBJS = $(addprefix src/,osmtalk.o settings.o wakeup.o launcher.o makeway.o ids.o ring.o render.o signing.o egress.o endpoint.o \
+OBJS = $(addprefix src/,osmtalk.o settings.o wakeup.o launcher.o load.o makeway.o ids.o ring.o render.o signing.o egress.o endpoint.o functions.o \
 	nested.o rules.o lookup.o insert.o record.o decide.o calls.o)
 SHLIB_LINK = -lcrypto
 WORKER = osmtalk_worker$(DLSUFFIX)
-WORKER_OBJS = $(addprefix src/,worker.o sending.o slot.o crash.o ownership.o outbox.o look.o claim.o settle.o retention.o upkeep.o statements.o scheduler.o endpoints.o waiting.o http.o request.o sockets.o)
+WORKER_OBJS = $(addprefix src/,worker.o sending.o slot.o crash.o objects.o ownership.o outbox.o look.o claim.o claimed.o settle.o retention.o upkeep.o statements.o scheduler.o endpoints.o waiting.o http.o request.o sockets.o)
 WORKER_LIBS = -lcurl -lcrypto
 
-PG_CPPFLAGS = -DOSMTALK_VERSION='"$(EXTVERSION)"'
-EXTRA_CLEAN = $(WORKER) $(WORKER_OBJS) $(WORKER_OBJS:.o=.bc) src/*.d $(UNIT_TESTS)
+# The oldest version of the SQL objects that the worker can serve while they
+# have not been updated yet.  To be raised when a worker's statement comes to
+# need what an upgrade step makes; see doc/upgrading.md.
+OLDEST_OBJECTS = 0.1.0
 
-UNIT_TESTS = test/unit/scheduler_test test/unit/egress_test
+PG_CPPFLAGS = -DOSMTALK_VERSION='"$(EXTVERSION)"' -DOSMTALK_OLDEST_OBJECTS='"$(OLDEST_OBJECTS)"'
+EXTRA_CLEAN = $(WORKER) $(WORKER_OBJS) $(WORKER_OBJS:.o=.bc) src/*.d test/unit/*_test test/unit/*_test_sanitized
+
+# SANITIZE=1: the compiler checks each access to memory and each operation
+ifeq ($(SANITIZE),1)
+UNIT_CFLAGS += -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+UNIT_SUFFIX = _sanitized
+endif
+UNIT_TESTS = $(patsubst %,test/unit/%_test$(UNIT_SUFFIX),scheduler egress signing ids endpoint)
 
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
@@ -46,9 +59,9 @@ include $(PGXS)
 endif
 
 # after PGXS, whose own first target is the default
-.PHONY: demo test bench chaos soak bench-compare unit install-worker uninstall-worker
+.PHONY: demo test bench chaos soak valgrind bench-compare unit install-worker uninstall-worker
 
-demo test bench chaos soak:
+demo test bench chaos soak valgrind:
 	@test/bin/$@
 
 bench-compare:
@@ -56,11 +69,11 @@ bench-compare:
 
 all: $(WORKER)
 
-$(DATA_built): $(SQL_PARTS) osmtalk.control
+$(DATA_built): $(SQL_PARTS) $(DATA) osmtalk.control
 	@for part in $(notdir $(SQL_PARTS)); do \
 	  if [ -e test/sql/$$part ]; then echo "test/sql/$$part has the name of a part of the install script" >&2; exit 1; fi; \
 	done
-	@if LC_ALL=C grep -n '[^ -~	]' $(SQL_PARTS); then \
+	@if LC_ALL=C grep -n '[^ -~	]' $(SQL_PARTS) $(DATA); then \
 	  echo "the install script must be ASCII: it is read in the encoding of any database" >&2; exit 1; fi
 	cat $(SQL_PARTS) > $@
 
@@ -81,6 +94,7 @@ uninstall-worker:
 unit: $(UNIT_TESTS)
 	@for t in $(UNIT_TESTS); do echo "# $$t"; ./$$t || exit 1; done
 
-test/unit/%_test: test/unit/%_test.c test/unit/check.h src/%.c src/%.h
-	$(CC) -std=gnu99 -g -O1 -Wall -Wextra $(UNIT_CFLAGS) -Isrc -o $@ $< $(filter src/%.c,$^)
-test/unit/scheduler_test: src/endpoints.c src/endpoints.h src/waiting.c src/waiting.h
+test/unit/%_test$(UNIT_SUFFIX): test/unit/%_test.c test/unit/check.h src/%.c src/%.h
+	$(CC) -std=gnu99 -g -O1 -Wall -Wextra $(UNIT_CFLAGS) -Isrc -o $@ $< $(filter src/%.c,$^) $(UNIT_LIBS)
+test/unit/scheduler_test$(UNIT_SUFFIX): src/endpoints.c src/endpoints.h src/waiting.c src/waiting.h
+test/unit/signing_test$(UNIT_SUFFIX): UNIT_LIBS = -lcrypto

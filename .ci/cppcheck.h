@@ -7,6 +7,7 @@
  */
 #define PG_VERSION_NUM 150000
 #define OSMTALK_VERSION "0"
+#define OSMTALK_OLDEST_OBJECTS "0"
 
 #define PG_MODULE_MAGIC
 #define PG_FUNCTION_INFO_V1(name) extern Datum name(PG_FUNCTION_ARGS)

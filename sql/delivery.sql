@@ -178,6 +178,34 @@ $$;
 COMMENT ON FUNCTION osmtalk.adopt(boolean) IS
 'Takes over the outbox rows and undecided calls that carry another database''s origin (a restored dump, a TEMPLATE copy, an upgraded cluster), so that they are sent and timed out here; with discard, drops them: never sent, never timed out. Returns how many';
 
+-- of each row, so that a pause of what is paused already tells nobody
+CREATE TRIGGER pause_changed AFTER INSERT OR DELETE ON osmtalk.paused
+	FOR EACH ROW EXECUTE FUNCTION osmtalk.pause_changed();
+CREATE TRIGGER paused_truncated AFTER TRUNCATE ON osmtalk.paused
+	FOR EACH STATEMENT EXECUTE FUNCTION osmtalk.pause_changed();
+
+CREATE FUNCTION osmtalk.pause() RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	INSERT INTO osmtalk.paused DEFAULT VALUES ON CONFLICT DO NOTHING;
+END
+$$;
+COMMENT ON FUNCTION osmtalk.pause() IS
+'Once this commits, no request of this database begins and its events queue, until resume(); requests in flight have a second and a half to finish, those that do not are made again then. The worker leaves, so calls are not timed out meanwhile. Nothing if it is paused already';
+
+CREATE FUNCTION osmtalk.resume() RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	DELETE FROM osmtalk.paused;
+END
+$$;
+COMMENT ON FUNCTION osmtalk.resume() IS
+'Ends what pause() began, once this commits. Nothing if it is not paused';
+
 CREATE FUNCTION osmtalk.wait_until_drained(timeout interval DEFAULT '30 s') RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp

@@ -151,6 +151,11 @@ LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'osmtalk_start_worker';
 COMMENT ON FUNCTION osmtalk.start_worker() IS
 'Asks for a worker in this database when the transaction commits; warns if the library is not preloaded. The install script calls it';
 
+CREATE FUNCTION osmtalk.pause_changed() RETURNS trigger
+LANGUAGE c AS 'MODULE_PATHNAME', 'osmtalk_pause_changed';
+COMMENT ON FUNCTION osmtalk.pause_changed() IS
+'Trigger: tells this database''s worker, when the transaction commits, that sending was paused, or is no more';
+
 CREATE FUNCTION osmtalk.worker_slots()
 RETURNS TABLE (number int, workers int, pid int, state text, started_at timestamptz, in_flight int,
 			   delivered bigint, failed bigint, last_error text, last_error_at timestamptz)

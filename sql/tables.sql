@@ -240,6 +240,18 @@ COMMENT ON COLUMN osmtalk.delivery_attempts.response_body IS 'The first kilobyte
 COMMENT ON COLUMN osmtalk.delivery_attempts.slot IS 'The event''s';
 
 /*
+ * Has a row while sending is paused.  Dumped: a copy of a paused database is
+ * paused until somebody resumes it there.
+ */
+CREATE TABLE osmtalk.paused (
+	only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one),
+	since timestamptz NOT NULL DEFAULT now(),
+	by_role text NOT NULL DEFAULT session_user
+);
+COMMENT ON TABLE osmtalk.paused IS 'Has a row while this database''s events are not to be sent; see pause() and resume()';
+COMMENT ON COLUMN osmtalk.paused.by_role IS 'Who paused it';
+
+/*
  * All partitions are made here: none at run time, which a dump would restore
  * against this script, and for whose want an insert could fail.
  */
@@ -296,3 +308,4 @@ SELECT pg_extension_config_dump('osmtalk.outbox', '');
 -- without the sequence a restored outbox would hand out used ids
 SELECT pg_extension_config_dump('osmtalk.outbox_id_seq', '');
 SELECT pg_extension_config_dump('osmtalk.delivery_attempts', '');
+SELECT pg_extension_config_dump('osmtalk.paused', '');

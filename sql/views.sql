@@ -84,22 +84,36 @@ COMMENT ON VIEW osmtalk.not_adopted IS
 'How many outbox rows and undecided calls wait for adopt(): another database enqueued or placed them';
 
 CREATE VIEW osmtalk.worker_status AS
-	SELECT w.pid,
-		   CASE WHEN w.state = 'running' AND (n.events > 0 OR n.calls > 0) THEN 'waiting for adopt()' ELSE w.state END AS state,
+	SELECT CASE WHEN NOT w.left_paused THEN w.pid END AS pid,
+		   CASE
+			WHEN w.left_paused THEN 'paused'
+			WHEN p.since IS NOT NULL AND w.state IN ('running', 'disabled') THEN 'pausing'
+			WHEN w.state = 'running' AND (n.events > 0 OR n.calls > 0) THEN 'waiting for adopt()'
+			ELSE w.state
+		   END AS state,
 		   w.started_at, w.in_flight,
-		   CASE WHEN w.pid IS NOT NULL THEN
-			(SELECT greatest(count(*) - w.in_flight, 0) FROM osmtalk.outbox o
-			  -- its share: see ownership.c
-			  WHERE o.origin = osmtalk.current_origin() AND (o.endpoint_hash & 63) % w.workers = w.number)
-		   END AS pending,
+		   (SELECT greatest(count(*) - coalesce(w.in_flight, 0), 0) FROM osmtalk.outbox o
+			 WHERE o.origin = osmtalk.current_origin()
+			   -- its share: see ownership.c; all, where there is no other
+			   AND (w.is_alone OR (o.endpoint_hash & 63) % w.workers = w.number)) AS pending,
 		   w.delivered, w.failed, w.last_error, w.last_error_at,
 		   n.events AS events_not_adopted, n.calls AS calls_not_adopted,
-		   CASE WHEN n.events > 0 OR n.calls > 0 THEN
-			format('%s events and %s undecided calls of another database are neither sent nor timed out until osmtalk.adopt() takes them over; new events are sent.',
-				   n.events, n.calls)
-		   END AS detail
-	  FROM osmtalk.worker_slots() w, osmtalk.not_adopted n;
+		   nullif(concat_ws(' ',
+			CASE WHEN p.since IS NOT NULL THEN
+				format('Paused since %s by %s; osmtalk.resume() goes on.', p.since, p.by_role)
+			END,
+			CASE WHEN n.events > 0 OR n.calls > 0 THEN
+				format('%s events and %s undecided calls of another database are neither sent nor timed out until osmtalk.adopt() takes them over; new events are sent.',
+					   n.events, n.calls)
+			END), '') AS detail
+	  FROM osmtalk.not_adopted n
+	  LEFT JOIN osmtalk.paused p ON true
+	 CROSS JOIN LATERAL (
+		-- one that is starting in a paused database only looks in, to see that it is
+		SELECT s.*, count(*) OVER () = 1 AS is_alone,
+			   p.since IS NOT NULL AND (s.pid IS NULL OR s.state = 'starting') AS left_paused
+		  FROM osmtalk.worker_slots() s) w;
 COMMENT ON VIEW osmtalk.worker_status IS
 'This database''s workers: process and counters since its start; a null pid and the reason in state where there is none';
 COMMENT ON COLUMN osmtalk.worker_status.state IS
-'running; waiting for adopt() (running, but rows of another database wait); disabled (osmtalk.enabled is off); or why there is no worker';
+'running; waiting for adopt() (running, but rows of another database wait); disabled (osmtalk.enabled is off); pausing (requests in flight finish); or why there is no worker: paused, see pause(), or another reason';

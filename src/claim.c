@@ -12,21 +12,16 @@
  */
 #include "postgres.h"
 
-#include <openssl/crypto.h>
-
 #include "catalog/pg_type.h"
 #include "claim.h"
+#include "claimed.h"
 #include "endpoint.h"
 #include "ownership.h"
 #include "ring.h"
 #include "settle.h"
 #include "statements.h"
-#include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
-
-/* of one row of claims, so that it fits in a page */
-#define BATCH_MOST 256
 
 /* a row that another session has locked is tried again after this long */
 #define LOCKED_PAUSE_US 1000000
@@ -102,12 +97,6 @@ static OsmtalkStatement find_due_at_once = {
 	2,
 	{TEXTOID, TIMESTAMPTZOID}};
 
-static OsmtalkStatement note_claims = {
-	"osmtalk: claim events",
-	"INSERT INTO osmtalk.claims (worker, endpoint_hashes, outbox_ids, attempts) VALUES ($1, $2, $3, $4) RETURNING id",
-	4,
-	{INT4OID, INT8ARRAYOID, INT8ARRAYOID, INT4ARRAYOID}};
-
 /*
  * A part of the outbox that is read, in the order of ids: of one endpoint
  * what follows its cursor, or a single row.
@@ -123,9 +112,6 @@ typedef struct Window
 	int64 last; /* row that was dealt with */
 } Window;
 
-static MemoryContext delivery_context = NULL;
-static HTAB *claimed_ids = NULL;
-
 /* what the current transaction claims */
 static OsmtalkTicket **picked = NULL;
 static int npicked = 0;
@@ -134,98 +120,33 @@ static dlist_head claimed = DLIST_STATIC_INIT(claimed);
 
 static int16 last_slot = 0; /* of an event that was claimed */
 
-static int64 *finished = NULL; /* rows of claims */
-static int nfinished = 0;
-static int finished_capacity = 0;
-
-static void
-set_up(void)
-{
-	if (delivery_context != NULL)
-		return;
-	claimed_ids = hash_create("osmtalk claimed events", 1024,
-							  &(HASHCTL){.keysize = sizeof(int64), .entrysize = sizeof(int64)}, HASH_ELEM | HASH_BLOBS);
-	finished_capacity = picked_capacity = 1024;
-	finished = MemoryContextAlloc(TopMemoryContext, finished_capacity * sizeof(*finished));
-	picked = MemoryContextAlloc(TopMemoryContext, picked_capacity * sizeof(*picked));
-	delivery_context = AllocSetContextCreate(TopMemoryContext, "osmtalk deliveries", ALLOCSET_DEFAULT_SIZES);
-}
-
-/* ---- deliveries ---- */
-
-bool
-osmtalk_is_claimed(int64 outbox_id)
-{
-	return claimed_ids != NULL && hash_search(claimed_ids, &outbox_id, HASH_FIND, NULL) != NULL;
-}
-
+/* Adds it to those claimed as soon as it exists: should memory run out in the middle, it is freed with them. */
 static OsmtalkDelivery *
 make_delivery(HeapTuple tuple, int64 id, int64 endpoint_hash)
 {
-	OsmtalkDelivery *d = MemoryContextAllocZero(delivery_context, sizeof(OsmtalkDelivery));
+	OsmtalkDelivery *d = osmtalk_delivery_create(id, endpoint_hash, &claimed);
+	MemoryContext context = osmtalk_delivery_context();
 	bool isnull;
 
-	d->outbox_id = id;
-	d->endpoint_hash = endpoint_hash;
-	d->event_id = osmtalk_text_column(tuple, 3, delivery_context, NULL);
+	d->event_id = osmtalk_text_column(tuple, 3, context, NULL);
 	d->attempt = DatumGetInt32(osmtalk_column(tuple, 4, &isnull)) + 1;
-	d->url = osmtalk_text_column(tuple, 7, delivery_context, NULL);
-	d->secret = osmtalk_text_column(tuple, 8, delivery_context, NULL);
-	d->body = osmtalk_text_column(tuple, 9, delivery_context, &d->body_len);
-	(void) hash_search(claimed_ids, &id, HASH_ENTER, NULL);
-	osmtalk_keep_slice(endpoint_hash);
+	d->url = osmtalk_text_column(tuple, 7, context, NULL);
+	d->secret = osmtalk_text_column(tuple, 8, context, NULL);
+	d->body = osmtalk_text_column(tuple, 9, context, &d->body_len);
 	return d;
 }
 
-/* One event less that the batch waits for. */
 static void
-let_go_of_batch(OsmtalkBatch *batch)
+grow_picked(void)
 {
-	if (--batch->unsettled > 0)
-		return;
-	if (nfinished == finished_capacity)
-		finished = repalloc(finished, (finished_capacity *= 2) * sizeof(*finished));
-	finished[nfinished++] = batch->claim_id;
-	pfree(batch);
-}
+	int capacity = picked_capacity == 0 ? 1024 : picked_capacity * 2;
 
-void
-osmtalk_delivery_free(OsmtalkDelivery *d)
-{
-	(void) hash_search(claimed_ids, &d->outbox_id, HASH_REMOVE, NULL);
-	osmtalk_release_slice(d->endpoint_hash);
-	if (d->batch != NULL)
-		let_go_of_batch(d->batch);
-	if (d->secret != NULL)
-	{
-		OPENSSL_cleanse(d->secret, strlen(d->secret));
-		pfree(d->secret);
-	}
-	if (d->event_id != NULL)
-		pfree(d->event_id);
-	if (d->url != NULL)
-		pfree(d->url);
-	if (d->body != NULL)
-		pfree(d->body);
-	pfree(d);
+	if (picked == NULL)
+		picked = MemoryContextAlloc(TopMemoryContext, capacity * sizeof(*picked));
+	else
+		picked = repalloc(picked, capacity * sizeof(*picked));
+	picked_capacity = capacity;
 }
-
-Datum
-osmtalk_finished_claims(int *n)
-{
-	*n = nfinished;
-	return osmtalk_int8_array(finished, nfinished);
-}
-
-void
-osmtalk_finished_claims_removed(int n)
-{
-	nfinished -= n;
-	if (nfinished > 0)
-		memmove(finished, finished + n, nfinished * sizeof(*finished));
-}
-
-/* ---- the claim ---- */
 
 static void
 pick_all(OsmtalkScheduler *scheduler)
@@ -233,10 +154,13 @@ pick_all(OsmtalkScheduler *scheduler)
 	TimestampTz now = GetCurrentTimestamp();
 	OsmtalkTicket *t;
 
-	while ((t = osmtalk_scheduler_pick(scheduler, now)) != NULL)
+	for (;;)
 	{
+		/* before there is a ticket that could get lost */
 		if (npicked == picked_capacity)
-			picked = repalloc(picked, (picked_capacity *= 2) * sizeof(*picked));
+			grow_picked();
+		if ((t = osmtalk_scheduler_pick(scheduler, now)) == NULL)
+			return;
 		picked[npicked++] = t;
 	}
 }
@@ -363,7 +287,6 @@ take_row(OsmtalkScheduler *scheduler, Window *w, HeapTuple tuple, TimestampTz no
 		d = make_delivery(tuple, id, w->endpoint->hash);
 		d->touched = DatumGetBool(osmtalk_column(tuple, 10, &isnull));
 		d->slot = DatumGetInt16(osmtalk_column(tuple, 11, &isnull));
-		dlist_push_tail(&claimed, &d->node);
 		w->tickets = t->next_ready;
 		d->ticket = t;
 		t->delivery = d;
@@ -402,9 +325,9 @@ find_missing_events(OsmtalkStatement *statement)
 		OsmtalkDelivery *d = missing[DatumGetInt64(osmtalk_column(tuple, 1, &isnull)) - 1];
 
 		d->slot = DatumGetInt16(osmtalk_column(tuple, 2, &isnull));
-		d->url = osmtalk_text_column(tuple, 3, delivery_context, NULL);
-		d->secret = osmtalk_text_column(tuple, 4, delivery_context, NULL);
-		d->body = osmtalk_text_column(tuple, 5, delivery_context, &d->body_len);
+		d->url = osmtalk_text_column(tuple, 3, osmtalk_delivery_context(), NULL);
+		d->secret = osmtalk_text_column(tuple, 4, osmtalk_delivery_context(), NULL);
+		d->body = osmtalk_text_column(tuple, 5, osmtalk_delivery_context(), &d->body_len);
 	}
 	SPI_freetuptable(SPI_tuptable);
 }
@@ -476,55 +399,6 @@ end_unused_tickets(OsmtalkScheduler *scheduler)
 	npicked = used;
 }
 
-static void
-note_batch(OsmtalkDelivery **deliveries, int n)
-{
-	int64 *hashes = palloc(n * sizeof(int64));
-	int64 *ids = palloc(n * sizeof(int64));
-	int32 *attempts = palloc(n * sizeof(int32));
-	OsmtalkBatch *batch;
-	Datum values[4];
-	bool isnull;
-
-	for (int i = 0; i < n; i++)
-	{
-		hashes[i] = deliveries[i]->endpoint_hash;
-		ids[i] = deliveries[i]->outbox_id;
-		attempts[i] = deliveries[i]->attempt;
-	}
-	values[0] = Int32GetDatum(osmtalk_worker_number());
-	values[1] = osmtalk_int8_array(hashes, n);
-	values[2] = osmtalk_int8_array(ids, n);
-	values[3] = osmtalk_int4_array(attempts, n);
-	osmtalk_execute(&note_claims, values);
-
-	batch = MemoryContextAlloc(delivery_context, sizeof(*batch));
-	batch->claim_id = DatumGetInt64(osmtalk_column(SPI_tuptable->vals[0], 1, &isnull));
-	batch->unsettled = n;
-	for (int i = 0; i < n; i++)
-		deliveries[i]->batch = batch;
-}
-
-static void
-note_all(void)
-{
-	OsmtalkDelivery *batch[BATCH_MOST];
-	int n = 0;
-	dlist_iter iter;
-
-	dlist_foreach(iter, &claimed)
-	{
-		batch[n++] = dlist_container(OsmtalkDelivery, node, iter.cur);
-		if (n == BATCH_MOST)
-		{
-			note_batch(batch, n);
-			n = 0;
-		}
-	}
-	if (n > 0)
-		note_batch(batch, n);
-}
-
 void
 osmtalk_claim(OsmtalkScheduler *scheduler, bool all_found)
 {
@@ -532,7 +406,6 @@ osmtalk_claim(OsmtalkScheduler *scheduler, bool all_found)
 	Window *windows;
 	int nwindows;
 
-	set_up();
 	pick_all(scheduler);
 	if (npicked == 0)
 		return;
@@ -563,7 +436,7 @@ osmtalk_claim(OsmtalkScheduler *scheduler, bool all_found)
 	if (!dlist_is_empty(&claimed))
 	{
 		osmtalk_make_durable();
-		note_all();
+		osmtalk_note_claims(&claimed);
 	}
 }
 

@@ -26,17 +26,4 @@ extern void osmtalk_claim_committed(OsmtalkScheduler *scheduler);
 /* It was lost, and the claims with it. */
 extern void osmtalk_claim_failed(OsmtalkScheduler *scheduler);
 
-/* Whether this process has claimed that row of the outbox and not settled it. */
-extern bool osmtalk_is_claimed(int64 outbox_id);
-
-/* The delivery is over, and settled or to be claimed again. */
-extern void osmtalk_delivery_free(OsmtalkDelivery *d);
-
-/*
- * Rows of claims of which nothing is left, to be removed; and that a
- * transaction that did so has committed.
- */
-extern Datum osmtalk_finished_claims(int *n);
-extern void osmtalk_finished_claims_removed(int n);
-
 #endif

@@ -3,8 +3,9 @@
  *		Tells a worker that died of its own from one that was killed.
  *
  * An event that makes its worker crash must be found out; a worker that is
- * killed from outside must condemn none.  Shared memory does not survive
- * either, so a crash leaves a file, beside those of the statistics.
+ * killed from outside, by whatever signal, must condemn none.  Shared memory
+ * does not survive either, so a crash leaves a file, beside those of the
+ * statistics.
  */
 #include "postgres.h"
 
@@ -17,11 +18,18 @@
 
 static char crash_file[MAXPGPATH];
 
+/* By kill() or the like, which the kernel's own signals for faults are not, by another process. */
+static bool
+is_from_outside(const siginfo_t *info)
+{
+	return (info->si_code <= 0 || info->si_code == SI_USER) && info->si_pid != getpid();
+}
+
 /* Async-signal-safe. */
 static void
-note_crash(int signo)
+note_crash(int signo, siginfo_t *info, void *context)
 {
-	int fd = open(crash_file, O_CREAT | O_WRONLY, 0600);
+	int fd = is_from_outside(info) ? -1 : open(crash_file, O_CREAT | O_WRONLY, 0600);
 
 	if (fd >= 0)
 		close(fd);
@@ -39,10 +47,19 @@ void
 osmtalk_crash_watch(Oid database, int worker)
 {
 	static const int fatal[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
+	/* a stack that has overflown has no room for the handler */
+	static char stack_space[64 * 1024];
+	stack_t stack = {.ss_sp = stack_space, .ss_size = sizeof(stack_space)};
+	struct sigaction action = {0};
 
 	name_file(crash_file, database, worker);
+	action.sa_sigaction = note_crash;
+	action.sa_flags = SA_SIGINFO;
+	if (sigaltstack(&stack, NULL) == 0)
+		action.sa_flags |= SA_ONSTACK;
+	sigemptyset(&action.sa_mask);
 	for (int i = 0; i < lengthof(fatal); i++)
-		signal(fatal[i], note_crash);
+		(void) sigaction(fatal[i], &action, NULL);
 }
 
 uint64

@@ -15,6 +15,7 @@
 #include "portability/instr_time.h"
 
 #include "scheduler.h"
+#include "signing.h"
 
 /*
  * What was claimed by one row of claims, which goes when nothing of it is
@@ -29,6 +30,9 @@ typedef struct OsmtalkBatch
 /* how much of an answer is kept */
 #define OSMTALK_RESPONSE_LEN 1024
 #define OSMTALK_DELIVERY_ERROR_LEN 256
+
+/* sockets of one request that are remembered, the last of them */
+#define OSMTALK_MOST_OPENED 4
 
 typedef struct OsmtalkDelivery
 {
@@ -45,16 +49,21 @@ typedef struct OsmtalkDelivery
 	int16 slot; /* the event's, when it was claimed */
 	char *event_id;
 	char *url;	  /* NULL: there is none any more */
-	char *secret; /* NULL: unsigned */
+	char *secret; /* NULL: unsigned; wiped once the signature is made */
 	char *body;	  /* NULL: the event was removed */
 	size_t body_len;
 
 	/* while it is being sent */
+	char signature[OSMTALK_SIGNATURE_LEN + 1]; /* empty until it is made */
 	void *request;
 	void *easy;
 	bool https;
-	int refusal;		 /* OsmtalkEgress, if not allowed */
-	bool starved;		 /* no descriptor was free for its socket */
+	int refusal;					 /* OsmtalkEgress, if not allowed */
+	bool starved;					 /* no descriptor was free for its socket */
+	int opened[OSMTALK_MOST_OPENED]; /* sockets that were made for it, a name may have several addresses */
+	int nopened;
+	bool stale;			 /* the connection that it was given had been idle for too long, nothing was sent */
+	bool fresh;			 /* it must be on a connection of its own making */
 	bool posted;		 /* the request was begun */
 	size_t header_bytes; /* read of the answer */
 	size_t body_bytes;

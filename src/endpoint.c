@@ -6,34 +6,42 @@
  * little is left to parse here.  It decides who waits with whom and nothing
  * else: where a request goes is for libcurl and egress.c.
  */
-#include "postgres.h"
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
 
-#include "common/hashfn.h"
 #include "endpoint.h"
-#include "fmgr.h"
-#include "utils/builtins.h"
-#if PG_VERSION_NUM >= 160000
-#include "varatt.h"
-#endif
 
-PG_FUNCTION_INFO_V1(osmtalk_endpoint_hash);
+#define MOST_HOST 256
+
+/* whatever the locale */
+static char
+lower(char c)
+{
+	return c >= 'A' && c <= 'Z' ? (char) (c + 'a' - 'A') : c;
+}
 
 static bool
 starts_with(const char *s, size_t len, const char *prefix)
 {
 	size_t n = strlen(prefix);
 
-	return len >= n && pg_strncasecmp(s, prefix, n) == 0;
+	if (len < n)
+		return false;
+	for (size_t i = 0; i < n; i++)
+		if (lower(s[i]) != prefix[i])
+			return false;
+	return true;
 }
 
-int64
-osmtalk_endpoint_of(const char *url, size_t len, char name[OSMTALK_ENDPOINT_LEN])
+size_t
+osmtalk_endpoint_name(const char *url, size_t len, char name[OSMTALK_ENDPOINT_LEN])
 {
 	bool https = starts_with(url, len, "https://");
 	size_t start = https ? strlen("https://") : strlen("http://");
 	size_t end = start;
 	size_t colon = 0;
-	int n;
+	size_t host_len;
 	long port = 0;
 
 	strcpy(name, "none");
@@ -47,25 +55,15 @@ osmtalk_endpoint_of(const char *url, size_t len, char name[OSMTALK_ENDPOINT_LEN]
 		else if (url[end] == ']')
 			colon = 0;
 	}
-	for (size_t i = colon + 1; colon != 0 && i < end && isdigit((unsigned char) url[i]) && port <= 65535; i++)
+	for (size_t i = colon + 1; colon != 0 && i < end && url[i] >= '0' && url[i] <= '9' && port <= 65535; i++)
 		port = port * 10 + url[i] - '0';
 	if (port == 0)
 		port = https ? 443 : 80;
-	if (colon == 0)
-		colon = end;
+	host_len = (colon != 0 ? colon : end) - start;
 
-	n = snprintf(name, OSMTALK_ENDPOINT_LEN, "%s://%.*s:%ld", https ? "https" : "http",
-				 (int) Min(colon - start, 256), url + start, port);
+	(void) snprintf(name, OSMTALK_ENDPOINT_LEN, "%s://%.*s:%ld", https ? "https" : "http",
+					(int) (host_len < MOST_HOST ? host_len : MOST_HOST), url + start, port);
 	for (char *p = name; *p; p++)
-		*p = pg_ascii_tolower((unsigned char) *p);
-	return (int64) hash_bytes_extended((const unsigned char *) name, n, 0);
-}
-
-Datum
-osmtalk_endpoint_hash(PG_FUNCTION_ARGS)
-{
-	text *url = PG_GETARG_TEXT_PP(0);
-	char name[OSMTALK_ENDPOINT_LEN];
-
-	PG_RETURN_INT64(osmtalk_endpoint_of(VARDATA_ANY(url), VARSIZE_ANY_EXHDR(url), name));
+		*p = lower(*p);
+	return strlen(name);
 }

@@ -38,6 +38,7 @@ static instr_time timer; /* when libcurl wants to be called */
 static bool timer_set = false;
 static Request *pool = NULL;
 static int generation = 0;
+static CURLMcode failure = CURLM_OK; /* above that: of libcurl as a whole */
 static dlist_head finished = DLIST_STATIC_INIT(finished);
 
 /* requests that are to begin */
@@ -293,6 +294,16 @@ starve(OsmtalkDelivery *d)
 	dlist_push_tail(&starved, &d->node);
 }
 
+/* Begins one again, of which nothing was sent, on a new connection.  With signals blocked. */
+static void
+connect_anew(OsmtalkDelivery *d)
+{
+	put_request(d->request);
+	d->request = NULL;
+	d->fresh = true;
+	begin(d);
+}
+
 /* Begins starved requests again, a little later. */
 static void
 feed(void)
@@ -303,16 +314,31 @@ feed(void)
 		dlist_push_tail(&waiting, dlist_pop_head_node(&starved));
 }
 
+/*
+ * Has libcurl do what there is to do for a socket.  Should it fail, for want of
+ * memory, it is not called again for any: 7.88 leaves a hash table without
+ * slots behind, by whose number it divides when it adds to it.
+ */
+static void
+act(curl_socket_t socket, int events)
+{
+	int running;
+
+	if (failure <= CURLM_OK)
+		failure = curl_multi_socket_action(multi, socket, events, &running);
+}
+
 int
 osmtalk_http_work(void)
 {
 	OsmtalkReady ready[256];
 	sigset_t before;
 	CURLMsg *message;
-	int running;
 	int left;
 	int n;
 
+	if (failure > CURLM_OK)
+		return 0;
 	block_signals(&before);
 	feed();
 	while (!dlist_is_empty(&waiting))
@@ -326,12 +352,12 @@ osmtalk_http_work(void)
 			events |= CURL_CSELECT_IN;
 		if (ready[i].events & OSMTALK_SOCKET_WRITE)
 			events |= CURL_CSELECT_OUT;
-		(void) curl_multi_socket_action(multi, ready[i].socket, events, &running);
+		act(ready[i].socket, events);
 	}
 	if (timer_set && timer_left() <= 0)
 	{
 		timer_set = false;
-		(void) curl_multi_socket_action(multi, CURL_SOCKET_TIMEOUT, 0, &running);
+		act(CURL_SOCKET_TIMEOUT, 0);
 		n = Max(n, 1);
 	}
 
@@ -350,10 +376,19 @@ osmtalk_http_work(void)
 			starve((OsmtalkDelivery *) d);
 			continue;
 		}
+		if (code != CURLE_OK && ((OsmtalkDelivery *) d)->stale)
+		{
+			connect_anew((OsmtalkDelivery *) d);
+			continue;
+		}
 		osmtalk_request_finish(easy, (OsmtalkDelivery *) d, code);
 		finish((OsmtalkDelivery *) d);
 	}
 	restore_signals(&before);
+	if (failure > CURLM_OK)
+		ereport(FATAL,
+				errmsg("osmtalk: libcurl cannot go on: %s", curl_multi_strerror(failure)),
+				errdetail("The next worker makes the requests in flight again."));
 	return n;
 }
 

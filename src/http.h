@@ -3,7 +3,7 @@
  *		Many requests at once, in one event loop.
  *
  * Knows libcurl's multi interface; knows no SQL and does not throw but in
- * osmtalk_http_start().
+ * osmtalk_http_start(), and where libcurl fails as a whole.
  */
 #ifndef OSMTALK_HTTP_H
 #define OSMTALK_HTTP_H
@@ -28,7 +28,11 @@ extern void osmtalk_http_send(OsmtalkDelivery *d);
 /* Milliseconds after which osmtalk_http_work() wants to be called; -1: not for its own sake. */
 extern long osmtalk_http_timeout(void);
 
-/* Does what can be done without waiting; returns how many sockets had something, 0 if there was nothing to do. */
+/*
+ * Does what can be done without waiting; returns how many sockets had something, 0 if there was nothing to do.  If
+ * libcurl itself cannot go on, ends the process (FATAL); what is finished by then can still be had, and a further call
+ * does nothing.
+ */
 extern int osmtalk_http_work(void);
 
 /* The next delivery whose request is over, or NULL. */

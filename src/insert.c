@@ -1,8 +1,8 @@
 /*
  * insert.c
- *		One row into a table of ours, without the executor.
+ *		Rows into a table of ours, without the executor.
  *
- * The executor takes longer to get ready for one row, the more so if it has to
+ * The executor takes longer to get ready for a row, the more so if it has to
  * find its partition, than the row takes.  What it would do beyond that is
  * done where there is reason to: a table to which somebody has added triggers,
  * constraints, columns or an index of another sort is left to a statement.
@@ -15,6 +15,7 @@
 #include "catalog/indexing.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_trigger.h"
+#include "executor/tuptable.h"
 #include "insert.h"
 #include "miscadmin.h"
 #include "utils/lsyscache.h"
@@ -88,12 +89,33 @@ are_simple(CatalogIndexState indexes)
 	return true;
 }
 
+static void
+insert_rows(Relation table, CatalogIndexState indexes, HeapTuple *rows, int nrows)
+{
+	TupleTableSlot **slots;
+
+	if (nrows == 1)
+	{
+		CatalogTupleInsertWithInfo(table, rows[0], indexes);
+		return;
+	}
+	slots = palloc(nrows * sizeof(*slots));
+	for (int i = 0; i < nrows; i++)
+	{
+		slots[i] = MakeSingleTupleTableSlot(RelationGetDescr(table), &TTSOpsHeapTuple);
+		ExecStoreHeapTuple(rows[i], slots[i], false);
+	}
+	CatalogTuplesMultiInsertWithInfo(table, slots, nrows, indexes);
+	for (int i = 0; i < nrows; i++)
+		ExecDropSingleTupleTableSlot(slots[i]);
+	pfree(slots);
+}
+
 bool
-osmtalk_insert(const char *name, OsmtalkTable *as, const Datum *values, const bool *isnull)
+osmtalk_insert(const char *name, OsmtalkTable *as, const Datum *values, const bool *isnull, int nrows)
 {
 	Oid oid = get_relname_relid(name, osmtalk_installation());
 	Relation table;
-	HeapTuple row;
 	CatalogIndexState indexes;
 	bool done = false;
 
@@ -102,16 +124,22 @@ osmtalk_insert(const char *name, OsmtalkTable *as, const Datum *values, const bo
 	table = table_open(oid, RowExclusiveLock);
 	if (is_as_made(table, as))
 	{
-		row = osmtalk_form_row(RelationGetDescr(table), as->columns, as->ncolumns, values, isnull);
+		HeapTuple *rows = palloc(nrows * sizeof(*rows));
+
+		for (int i = 0; i < nrows; i++)
+			rows[i] = osmtalk_form_row(RelationGetDescr(table), as->columns, as->ncolumns,
+									   values + i * as->ncolumns, isnull + i * as->ncolumns);
 		indexes = CatalogOpenIndexes(table);
 		if (are_simple(indexes))
 		{
 			PreventCommandIfReadOnly("INSERT");
-			CatalogTupleInsertWithInfo(table, row, indexes);
+			insert_rows(table, indexes, rows, nrows);
 			done = true;
 		}
 		CatalogCloseIndexes(indexes);
-		heap_freetuple(row);
+		for (int i = 0; i < nrows; i++)
+			heap_freetuple(rows[i]);
+		pfree(rows);
 	}
 	table_close(table, NoLock);
 	return done;

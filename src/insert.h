@@ -1,6 +1,6 @@
 /*
  * insert.h
- *		One row into a table of ours, without the executor.
+ *		Rows into a table of ours, without the executor.
  */
 #ifndef OSMTALK_INSERT_H
 #define OSMTALK_INSERT_H
@@ -17,11 +17,12 @@ typedef struct OsmtalkTable
 } OsmtalkTable;
 
 /*
- * Inserts the row, its defaults included, into the table of that name; false,
+ * Inserts rows, their defaults included, into the table of that name; false,
  * and nothing was done, if the table is not as the extension made it: then it
- * takes a statement.  No statement but the caller's sees the row before the
- * command counter is incremented.
+ * takes a statement.  The values of one row follow those of the one before.
+ * No statement but the caller's sees them before the command counter is
+ * incremented.
  */
-extern bool osmtalk_insert(const char *name, OsmtalkTable *as, const Datum *values, const bool *isnull);
+extern PGDLLEXPORT bool osmtalk_insert(const char *name, OsmtalkTable *as, const Datum *values, const bool *isnull, int nrows);
 
 #endif

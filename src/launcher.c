@@ -6,7 +6,8 @@
  * worker is sent to look at each database once: at server start, when a
  * database appears, and when CREATE EXTENSION commits.  One that finds no
  * extension leaves; one that ends for any other reason is started again, at
- * once if it had been at work, with growing pauses if it never got so far.
+ * once if it had been at work or was made to end, with growing pauses if it
+ * never got so far by itself.
  * Where one is at work, the others that osmtalk.workers asks for join it.
  * Connects to no database; knows nothing of what workers do.
  */
@@ -331,6 +332,7 @@ tend_seat(Seat *seat, int *starting)
 	pid_t pid;
 	bool alive;
 	bool held;
+	bool wanted_now;
 
 	LWLockAcquire(osmtalk_shared->lock, LW_EXCLUSIVE);
 	slot = osmtalk_find_slot(seat->oid, seat->number);
@@ -379,7 +381,9 @@ tend_seat(Seat *seat, int *starting)
 		/* its worker has ended: work out when to start the next */
 		int pause = 0;
 
-		if (!seat->got_to_work)
+		if (slot->terminated && !seat->got_to_work)
+			pause = SHORT_LIFE_PAUSE_MS;
+		else if (!seat->got_to_work)
 		{
 			pause = FIRST_PAUSE_MS << Min(seat->failures, 8);
 			pause = Min(pause, slot->start_failures > 0 ? LONGEST_CONNECTED_PAUSE_MS : LONGEST_PAUSE_MS);
@@ -393,11 +397,15 @@ tend_seat(Seat *seat, int *starting)
 		seat->wanted = true;
 	}
 
+	/* something has happened for which the pause need not be waited for */
+	wanted_now = slot != NULL && slot->state == OSMTALK_SLOT_WANTED;
 	/* the first one's slot is there as long as any other's */
 	slot = osmtalk_find_slot(seat->oid, 0);
 	held = slot != NULL && osmtalk_slot_is_held(slot);
 	LWLockRelease(osmtalk_shared->lock);
 
+	if (wanted_now)
+		seat->start_after = now;
 	if (held)
 		return 1000; /* letting go wakes the launcher; a holder that died does not */
 	/* a clock that was set back must not prolong the pause */
@@ -438,8 +446,8 @@ start_worker(Seat *seat)
 	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
 	/* restarting is the launcher's business: it knows whether a database wants one */
 	worker.bgw_restart_time = BGW_NEVER_RESTART;
-	snprintf(worker.bgw_library_name, BGW_MAXLEN, "osmtalk_worker");
-	snprintf(worker.bgw_function_name, BGW_MAXLEN, "osmtalk_worker_main");
+	snprintf(worker.bgw_library_name, BGW_MAXLEN, "osmtalk");
+	snprintf(worker.bgw_function_name, BGW_MAXLEN, "osmtalk_load_worker");
 	worker.bgw_main_arg = ObjectIdGetDatum(seat->oid);
 	memcpy(worker.bgw_extra, &seat->number, sizeof(seat->number));
 	worker.bgw_notify_pid = MyProcPid;

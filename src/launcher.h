@@ -10,4 +10,7 @@
 extern void osmtalk_register_launcher(void);
 extern PGDLLEXPORT void osmtalk_launcher_main(Datum arg);
 
+/* A worker's process, from its start on: see load.c. */
+extern PGDLLEXPORT void osmtalk_load_worker(Datum arg);
+
 #endif

@@ -15,7 +15,7 @@
 
 #include "access/transam.h"
 #include "catalog/pg_type.h"
-#include "claim.h"
+#include "claimed.h"
 #include "look.h"
 #include "ownership.h"
 #include "statements.h"
@@ -51,7 +51,7 @@ static OsmtalkStatement look_new = {
 /*
  * From time to time one that does more, so that an idle worker runs one
  * statement per poll: a row without a transaction says that calls are overdue,
- * or rows are not adopted.
+ * rows are not adopted, or sending is paused.
  */
 static OsmtalkStatement look_and_check = {
 	"osmtalk: look for new events",
@@ -60,9 +60,11 @@ static OsmtalkStatement look_and_check = {
 	"SELECT NULL, NULL, 1 WHERE $6 AND osmtalk.has_overdue_calls()"
 	" UNION ALL "
 	"SELECT NULL, NULL, 2 FROM osmtalk.not_adopted n"
-	" WHERE $7 AND (n.events OPERATOR(pg_catalog.>) 0 OR n.calls OPERATOR(pg_catalog.>) 0)",
-	7,
-	{XID8OID, INT8OID, INT8OID, XID8OID, INT8OID, BOOLOID, BOOLOID}};
+	" WHERE $7 AND (n.events OPERATOR(pg_catalog.>) 0 OR n.calls OPERATOR(pg_catalog.>) 0)"
+	" UNION ALL "
+	"SELECT NULL, NULL, 3 FROM osmtalk.paused p WHERE $8",
+	8,
+	{XID8OID, INT8OID, INT8OID, XID8OID, INT8OID, BOOLOID, BOOLOID, BOOLOID}};
 
 /* transactions from first to last, whose rows are to be looked at */
 typedef struct Range
@@ -190,11 +192,17 @@ look_at_all(OsmtalkScheduler *scheduler)
 	SPI_freetuptable(SPI_tuptable);
 }
 
+static bool
+wants_check(const OsmtalkLook *look)
+{
+	return look->check_overdue || look->check_adopted || look->check_paused;
+}
+
 /* Goes on with the look; returns how many rows of the outbox were read. */
 static uint64
 look_on(OsmtalkLook *look, OsmtalkScheduler *scheduler)
 {
-	Datum values[7];
+	Datum values[8];
 	uint64 n = 0;
 	bool isnull;
 
@@ -205,7 +213,8 @@ look_on(OsmtalkLook *look, OsmtalkScheduler *scheduler)
 	values[4] = Int64GetDatum(LOOK_BATCH);
 	values[5] = BoolGetDatum(look->check_overdue);
 	values[6] = BoolGetDatum(look->check_adopted);
-	osmtalk_select(look->check_overdue || look->check_adopted ? &look_and_check : &look_new, values);
+	values[7] = BoolGetDatum(look->check_paused);
+	osmtalk_select(wants_check(look) ? &look_and_check : &look_new, values);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		HeapTuple tuple = SPI_tuptable->vals[i];
@@ -217,6 +226,7 @@ look_on(OsmtalkLook *look, OsmtalkScheduler *scheduler)
 		{
 			look->overdue |= id == 1;
 			look->not_adopted |= id == 2;
+			look->paused |= id == 3;
 			continue;
 		}
 		n++;
@@ -236,7 +246,7 @@ look_on(OsmtalkLook *look, OsmtalkScheduler *scheduler)
 			ereport(ERROR, errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory"));
 	}
 	SPI_freetuptable(SPI_tuptable);
-	look->check_overdue = look->check_adopted = false; /* once is enough */
+	look->check_overdue = look->check_adopted = look->check_paused = false; /* once is enough */
 	if (n < LOOK_BATCH)
 		go_to(current + 1);
 	return n;
@@ -263,7 +273,7 @@ osmtalk_look(OsmtalkLook *look, OsmtalkScheduler *scheduler)
 						 now.xip, now.nxip * sizeof(uint64));
 		unseen = now;
 	}
-	if (current >= nranges && (look->check_overdue || look->check_adopted))
+	if (current >= nranges && wants_check(look))
 	{
 		position = (Range){1, 0}; /* nothing but the checks */
 		(void) look_on(look, scheduler);

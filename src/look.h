@@ -15,10 +15,12 @@ typedef struct OsmtalkLook
 	bool reload;		/* look at all there is, not only at what is new */
 	bool check_overdue; /* are calls overdue? */
 	bool check_adopted; /* have rows of another database come? */
+	bool check_paused;	/* is sending paused? */
 
 	/* found */
 	bool overdue;
 	bool not_adopted;
+	bool paused;
 	bool more; /* there is more to look at: the next look goes on */
 } OsmtalkLook;
 

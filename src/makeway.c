@@ -133,7 +133,8 @@ utility_hook(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 		case T_AlterDatabaseStmt:
 		case T_CreatedbStmt:
 			database = database_to_free(command, context);
-			if (IsA(command, CreatedbStmt) || IsA(command, DropdbStmt))
+			/* ALTER DATABASE: it may begin or cease to allow connections */
+			if (!IsA(command, RenameStmt))
 				osmtalk_wake_at_commit(OSMTALK_WAKE_LAUNCHER);
 			if (OidIsValid(database))
 				osmtalk_hold_database(database);
@@ -145,10 +146,16 @@ utility_hook(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 				osmtalk_wake_at_commit(OSMTALK_WAKE_LOOK);
 			break;
 
+		case T_AlterExtensionStmt:
+			/* it may be of a version now that a worker can serve */
+			if (strcmp(((AlterExtensionStmt *) command)->extname, "osmtalk") == 0)
+				osmtalk_wake_at_commit(OSMTALK_WAKE_UPDATE | OSMTALK_WAKE_RELOAD);
+			break;
+
 		case T_TransactionStmt:
-			/* what it enqueued became visible just now, in another session's name */
+			/* what it enqueued, or paused, became visible just now, in another session's name */
 			if (((TransactionStmt *) command)->kind == TRANS_STMT_COMMIT_PREPARED)
-				osmtalk_wake_at_commit(OSMTALK_WAKE_LOOK);
+				osmtalk_wake_at_commit(OSMTALK_WAKE_LOOK | OSMTALK_WAKE_PAUSE);
 			break;
 
 		default:

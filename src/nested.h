@@ -57,6 +57,10 @@ typedef struct OsmtalkType
 	{                             \
 		XID8OID, NULL, InvalidOid \
 	}
+#define OSMTALK_FLOAT8              \
+	{                               \
+		FLOAT8OID, NULL, InvalidOid \
+	}
 #define OSMTALK_TIME                     \
 	{                                    \
 		TIMESTAMPTZOID, NULL, InvalidOid \

@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "claim.h"
+#include "claimed.h"
 #include "outbox.h"
 #include "ownership.h"
 #include "settle.h"
@@ -54,7 +55,7 @@ osmtalk_outbox_turn(OsmtalkTurn *turn, OsmtalkScheduler *scheduler)
 		osmtalk_settle_claims(claims);
 	/* what is claimed is seen as of the same moment as what is found: so nothing is passed over */
 	osmtalk_look(&turn->look, scheduler);
-	if (turn->claim)
+	if (turn->claim && !turn->look.paused)
 		osmtalk_claim(scheduler, !turn->look.more);
 	osmtalk_commit();
 

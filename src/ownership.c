@@ -10,8 +10,8 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/dbcommands.h"
-#include "commands/extension.h"
 #include "miscadmin.h"
+#include "objects.h"
 #include "ownership.h"
 #include "settle.h"
 #include "statements.h"
@@ -132,6 +132,16 @@ static Datum origin; /* in TopMemoryContext */
 
 /* ---- who this is ---- */
 
+static OsmtalkPresence
+presence_of(const OsmtalkObjects *objects)
+{
+	if (!OidIsValid(objects->extension))
+		return OSMTALK_ABSENT;
+	if (objects->fit != OSMTALK_FIT)
+		return OSMTALK_OTHER_VERSION;
+	return objects->extension == extension_oid ? OSMTALK_PRESENT : OSMTALK_REPLACED;
+}
+
 Datum
 osmtalk_origin(void)
 {
@@ -144,50 +154,43 @@ osmtalk_worker_number(void)
 	return worker_number;
 }
 
-bool
+OsmtalkPresence
 osmtalk_attach(int number, uint64 crashed)
 {
+	OsmtalkObjects objects;
 	MemoryContext old;
 
 	osmtalk_begin();
-	extension_oid = get_extension_oid("osmtalk", true);
+	objects = osmtalk_find_objects();
 	osmtalk_commit();
+	extension_oid = objects.extension;
 	old = MemoryContextSwitchTo(TopMemoryContext);
 	origin = CStringGetTextDatum(psprintf(UINT64_FORMAT "/%u", GetSystemIdentifier(), MyDatabaseId));
 	MemoryContextSwitchTo(old);
 	worker_number = number;
 	workers_crashed = crashed;
-	return OidIsValid(extension_oid);
-}
-
-/* The extension as it is now, InvalidOid if there is none; in its own transaction. */
-static Oid
-current_extension(void)
-{
-	Oid current;
-
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	current = get_extension_oid("osmtalk", true);
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	return current;
+	return presence_of(&objects);
 }
 
 OsmtalkPresence
 osmtalk_outbox_presence(void)
 {
-	Oid current = current_extension();
+	OsmtalkObjects objects;
 
-	return current == extension_oid ? OSMTALK_PRESENT : OidIsValid(current) ? OSMTALK_REPLACED
-																			: OSMTALK_ABSENT;
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	objects = osmtalk_find_objects();
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	return presence_of(&objects);
 }
 
 /*
  * Locks the tables that the worker writes, and those that it reads as well if
  * it must not wait.  False if the extension is not the one that this process
  * attached to (dropped, or dropped and created again: then the tables have
- * the same names and other rows), or a lock would have to be waited for.
+ * the same names and other rows), if it has been updated to a version that
+ * cannot be served, or if a lock would have to be waited for.
  */
 bool
 osmtalk_lock_tables(bool wait)
@@ -204,6 +207,7 @@ osmtalk_lock_tables(bool wait)
 		{"campaigns", AccessShareLock},
 		{"org_settings", AccessShareLock},
 	};
+	OsmtalkObjects objects;
 	Oid schema = get_namespace_oid("osmtalk", true);
 
 	for (int i = 0; i < (wait ? 1 : lengthof(tables)); i++)
@@ -217,7 +221,8 @@ osmtalk_lock_tables(bool wait)
 		else if (!ConditionalLockRelationOid(table, tables[i].mode))
 			return false;
 	}
-	return get_extension_oid("osmtalk", true) == extension_oid;
+	objects = osmtalk_find_objects();
+	return presence_of(&objects) == OSMTALK_PRESENT;
 }
 
 /* ---- slices ---- */

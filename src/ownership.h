@@ -20,12 +20,20 @@
 #define OSMTALK_SUSPECT_DEATHS 2
 #define OSMTALK_CONDEMNED_DEATHS 5
 
+typedef enum OsmtalkPresence
+{
+	OSMTALK_PRESENT,
+	OSMTALK_REPLACED, /* dropped, and created again */
+	OSMTALK_ABSENT,
+	OSMTALK_OTHER_VERSION /* there, and not of a version that this library can serve */
+} OsmtalkPresence;
+
 /*
  * Attaches to the database's extension, as the worker of that number, from 0;
- * crashed: bits, which workers died of their own before.  False if the
- * database does not have the extension.
+ * crashed: bits, which workers died of their own before.  Only if it is
+ * present then.
  */
-extern bool osmtalk_attach(int number, uint64 crashed);
+extern OsmtalkPresence osmtalk_attach(int number, uint64 crashed);
 
 /* This database's identity, see current_origin(); and the worker's number; once attached. */
 extern Datum osmtalk_origin(void);
@@ -48,20 +56,14 @@ extern void osmtalk_release_slice(int64 endpoint_hash);
  */
 extern bool osmtalk_take_share(int workers, bool *settled);
 
-typedef enum OsmtalkPresence
-{
-	OSMTALK_PRESENT,
-	OSMTALK_REPLACED, /* dropped, and created again */
-	OSMTALK_ABSENT
-} OsmtalkPresence;
-
 /* What became of the extension that this process attached to; in its own transaction. */
 extern OsmtalkPresence osmtalk_outbox_presence(void);
 
 /*
  * Keeps the extension from being dropped during the current transaction.
- * False if it is not the one this process attached to, or if !wait and a lock
- * would have to be waited for.
+ * False if it is not the one this process attached to, or has been updated to
+ * a version that cannot be served, or if !wait and a lock would have to be
+ * waited for.
  */
 extern bool osmtalk_lock_tables(bool wait);
 

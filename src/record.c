@@ -84,7 +84,7 @@ write_event(const Datum *values, const bool *isnull)
 	row[8] = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
 	row[9] = Int16GetDatum(slot);
 	snprintf(partition, sizeof(partition), "events_%02d", slot);
-	if (!osmtalk_insert(partition, &events_slot, row, row_null))
+	if (!osmtalk_insert(partition, &events_slot, row, row_null, 1))
 		osmtalk_run(&insert_event, values, isnull);
 }
 
@@ -109,7 +109,7 @@ enqueue(Datum event_id, Datum endpoint_hash)
 	if (DatumGetInt64(endpoint_hash) != 0 && OidIsValid(ids))
 	{
 		row[2] = Int64GetDatum(nextval_internal(ids, false));
-		if (osmtalk_insert("outbox", &outbox, row, isnull))
+		if (osmtalk_insert("outbox", &outbox, row, isnull, 1))
 		{
 			osmtalk_wake_at_commit(OSMTALK_WAKE_LOOK);
 			return;

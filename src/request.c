@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <openssl/crypto.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -25,12 +26,21 @@
 #define MOST_HEADERS (64 * 1024)
 
 /*
- * Idle connections older than this are not used again: servers close them
- * after 5 seconds and more, and a request that meets that moment fails.
+ * A connection that has been idle for longer than this is not used again.  A
+ * server closes it sooner or later, and a request that meets that moment fails:
+ * nobody can tell whether it was read.  libcurl itself counts in seconds, and
+ * is told to forget those that are of no use any more.
  */
-#define MAX_IDLE_S 2
+#define MAX_IDLE_MS 400
+#define MAX_IDLE_S 1
 #define MAX_LIFETIME_S 600
 #define CA_CACHE_S 60
+
+/*
+ * How long an answer of the resolver is kept, which knows itself how long it
+ * is good for.  libcurl goes through all that it keeps at each request's end.
+ */
+#define DNS_CACHE_S 1
 
 static size_t
 write_callback(char *data, size_t size, size_t count, void *arg)
@@ -69,9 +79,10 @@ may_connect(OsmtalkDelivery *d, const struct sockaddr *addr)
 static curl_socket_t
 opensocket_callback(void *arg, curlsocktype purpose, struct curl_sockaddr *addr)
 {
+	OsmtalkDelivery *d = arg;
 	int fd = -1;
 
-	if (purpose != CURLSOCKTYPE_IPCXN || !may_connect(arg, &addr->addr))
+	if (purpose != CURLSOCKTYPE_IPCXN || !may_connect(d, &addr->addr))
 		return CURL_SOCKET_BAD;
 	/* counted by fd.c, so that it closes files of its own in time */
 	if (AcquireExternalFD())
@@ -82,11 +93,12 @@ opensocket_callback(void *arg, curlsocktype purpose, struct curl_sockaddr *addr)
 	}
 	if (fd < 0)
 	{
-		((OsmtalkDelivery *) arg)->starved = errno == EMFILE || errno == ENFILE;
+		d->starved = errno == EMFILE || errno == ENFILE;
 		return CURL_SOCKET_BAD;
 	}
 	(void) fcntl(fd, F_SETFD, FD_CLOEXEC);
 	osmtalk_sockets_opened(fd);
+	d->opened[d->nopened++ % OSMTALK_MOST_OPENED] = fd;
 	return fd;
 }
 
@@ -99,37 +111,65 @@ closesocket_callback(void *arg, curl_socket_t fd)
 }
 
 /*
- * Whether the connection that the request is about to be sent on is still
- * open: nothing may be readable on an idle one but its end.  Session tickets
- * that TLS leaves unread look the same; they cost the certainty alone.
+ * The socket that the request is about to be sent on, -1 if it cannot be told.
+ * libcurl names a connection by its ports alone at that moment.
+ */
+static int
+socket_of(OsmtalkDelivery *d, int local_port, int remote_port)
+{
+	for (int i = 0; i < Min(d->nopened, OSMTALK_MOST_OPENED); i++)
+	{
+		struct sockaddr_storage addr;
+		socklen_t len = sizeof(addr);
+
+		/* the port stands at the same place in both families */
+		if (getsockname(d->opened[i], (struct sockaddr *) &addr, &len) == 0 &&
+			ntohs(((struct sockaddr_in *) &addr)->sin_port) == local_port)
+		{
+			osmtalk_sockets_connected(d->opened[i], local_port, remote_port);
+			return d->opened[i];
+		}
+	}
+	return osmtalk_sockets_of(local_port, remote_port);
+}
+
+/*
+ * Whether the connection is still open: nothing may be readable on an idle one
+ * but its end.  Session tickets that TLS leaves unread look the same; they cost
+ * the certainty alone.
  */
 static bool
-is_open(CURL *easy)
+is_open(int fd)
 {
-	curl_socket_t fd = CURL_SOCKET_BAD;
 	char byte;
 
-	if (curl_easy_getinfo(easy, CURLINFO_ACTIVESOCKET, &fd) != CURLE_OK || fd == CURL_SOCKET_BAD)
-		return true;
 	return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
 }
 
 /*
  * Asked before each request, on a connection used again too: settings may have
- * changed since.  Asked a second time when libcurl, by itself, would repeat a
- * request that got no byte of an answer on a connection used again.  That is
- * right if the receiver had closed it before; otherwise it may have acted on
- * the request, and no event is sent twice unasked.
+ * changed since, and it must not have been idle for long.  Asked a second time
+ * when libcurl, by itself, would repeat a request that got no byte of an answer
+ * on a connection used again.  That is right if the receiver had closed it
+ * before; otherwise it may have acted on the request, and no event is sent twice
+ * unasked.
  */
 static int
 prereq_callback(void *arg, char *remote_ip, char *local_ip, int remote_port, int local_port)
 {
 	OsmtalkDelivery *d = arg;
 	struct sockaddr_storage addr;
+	int fd;
 
 	if (d->posted)
 		return CURL_PREREQFUNC_ABORT;
-	d->posted = is_open(d->easy);
+	fd = socket_of(d, local_port, remote_port);
+	if (d->nopened == 0 && !d->fresh && (fd < 0 || osmtalk_sockets_idle_ms(fd) > MAX_IDLE_MS))
+	{
+		d->stale = true;
+		return CURL_PREREQFUNC_ABORT;
+	}
+	d->posted = fd < 0 || is_open(fd);
 	if (!osmtalk_address_parse(remote_ip, &addr))
 	{
 		d->refusal = OSMTALK_EGRESS_NOT_PUBLIC;
@@ -186,6 +226,7 @@ osmtalk_request_create(void)
 	SET(CURLOPT_QUICK_EXIT, 1L);
 #endif
 
+	SET(CURLOPT_DNS_CACHE_TIMEOUT, (long) DNS_CACHE_S);
 	SET(CURLOPT_MAXAGE_CONN, (long) MAX_IDLE_S);
 #if LIBCURL_VERSION_NUM >= 0x075000
 	SET(CURLOPT_MAXLIFETIME_CONN, (long) MAX_LIFETIME_S);
@@ -218,12 +259,13 @@ add_header(struct curl_slist **headers, const char *header)
 bool
 osmtalk_request_prepare(CURL *easy, OsmtalkDelivery *d, struct curl_slist **headers)
 {
-	static const char signature_name[] = "X-OsmTalk-Signature: ";
 	char header[512];
 	bool ok;
 
 	*headers = NULL;
 	d->easy = easy;
+	d->nopened = 0;
+	d->stale = false;
 	d->https = pg_strncasecmp(d->url, "https:", 6) == 0;
 
 	ok = add_header(headers, "Content-Type: application/json") &&
@@ -240,18 +282,20 @@ osmtalk_request_prepare(CURL *easy, OsmtalkDelivery *d, struct curl_slist **head
 
 	if (d->secret != NULL)
 	{
-		memcpy(header, signature_name, sizeof(signature_name) - 1);
-		if (!osmtalk_sign(d->body, d->body_len, d->secret, strlen(d->secret),
-						  header + sizeof(signature_name) - 1))
+		/* once: the request may have to be prepared again */
+		if (d->signature[0] == '\0' &&
+			!osmtalk_sign(d->body, d->body_len, d->secret, strlen(d->secret), d->signature))
 		{
 			strlcpy(d->error, "the body could not be signed", sizeof(d->error));
 			return false;
 		}
-		ok = ok && add_header(headers, header);
 		OPENSSL_cleanse(d->secret, strlen(d->secret));
+		snprintf(header, sizeof(header), "X-OsmTalk-Signature: %s", d->signature);
+		ok = ok && add_header(headers, header);
 	}
 
 	SET(CURLOPT_URL, d->url);
+	SET(CURLOPT_FRESH_CONNECT, (long) d->fresh);
 	SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) d->body_len);
 	SET(CURLOPT_POSTFIELDS, d->body);
 	SET(CURLOPT_HTTPHEADER, *headers);

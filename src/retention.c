@@ -41,8 +41,8 @@ interval_ms(void)
 	return Min(Max(hundredth, SHORTEST_INTERVAL_MS), INTERVAL_MS);
 }
 
-void
-osmtalk_retention_step(TimestampTz now)
+static void
+step(TimestampTz now)
 {
 	int64 done;
 	bool isnull;
@@ -72,14 +72,28 @@ osmtalk_retention_step(TimestampTz now)
 	failing = false;
 }
 
-bool
-osmtalk_retention_failed(TimestampTz now)
+void
+osmtalk_apply_retention(TimestampTz now)
 {
-	bool news = !failing;
+	MemoryContext context = CurrentMemoryContext;
 
-	failing = true;
-	next_step = TimestampTzPlusMilliseconds(now, interval_ms());
-	return news;
+	PG_TRY();
+	{
+		step(now);
+	}
+	PG_CATCH();
+	{
+		ErrorData *error = osmtalk_take_error(context);
+
+		if (!failing)
+			ereport(LOG,
+					errcode(error->sqlerrcode),
+					errmsg("osmtalk: old events could not be removed: %s", error->message));
+		FreeErrorData(error);
+		failing = true;
+		next_step = TimestampTzPlusMilliseconds(now, interval_ms());
+	}
+	PG_END_TRY();
 }
 
 TimestampTz

@@ -1,6 +1,6 @@
 /*
  * retention.h
- *		When the worker applies the retention, and what of an error in it.
+ *		When the worker applies the retention.
  */
 #ifndef OSMTALK_RETENTION_H
 #define OSMTALK_RETENTION_H
@@ -11,12 +11,9 @@
 
 /*
  * Does a small part of removing old events, in its own transaction, if it is
- * time for it.  Throws.
+ * time for it.  Should that fail, the log says so, and it is tried again later.
  */
-extern void osmtalk_retention_step(TimestampTz now);
-
-/* To be called, once the transaction is aborted, when a step has thrown; true if that is news. */
-extern bool osmtalk_retention_failed(TimestampTz now);
+extern void osmtalk_apply_retention(TimestampTz now);
 
 /* When the next step is due. */
 extern TimestampTz osmtalk_retention_next(TimestampTz now);

@@ -4,7 +4,7 @@
  *
  * Turns between endpoints, and a window per endpoint, so that one that is
  * slow, dead or drowning in events takes nothing from the others.  What has
- * not proven itself may hold at most half of the slots: that leaves room for
+ * not proven itself may hold less than half of the slots: that leaves room for
  * the healthy before the first time-out has passed.
  */
 #include <limits.h>
@@ -23,7 +23,7 @@
 #define TURN_MOST 8
 
 /* while others are served, the sick are probed one after the other, at these intervals in microseconds */
-#define PROBE_PAUSE 5000
+#define PROBE_PAUSE 10000
 
 /* ids of one endpoint that are known one by one; beyond that it is read again */
 #define MOST_LATE 1024
@@ -192,18 +192,21 @@ share(const OsmtalkScheduler *s, int part)
 /*
  * The standing whose turn it is, or -1, given what each standing has, and
  * counts.  Those that have not proven themselves come first, so that they get
- * to, but hold at most half of the slots, and the fresh and the sick a quarter
- * each: the sick, however many, do not keep a fresh one waiting once they are
- * known.
+ * to, but hold at most three eighths of the slots: what they hold for long
+ * makes the others' transactions smaller, and so more.  The fresh have two of
+ * them, one while others are served, and the sick one: the sick, however many,
+ * do not keep a fresh one waiting once they are known.
  */
 static int
 next_standing(const OsmtalkScheduler *s, const bool wants[STANDINGS], const int has[STANDINGS])
 {
-	if (has[FRESH] + has[SICK] < share(s, 2))
+	int unproven = share(s, 4) + share(s, 8);
+
+	if (has[FRESH] + has[SICK] < (unproven < share(s, 2) ? unproven : share(s, 2)))
 	{
-		if (wants[FRESH] && has[FRESH] < share(s, 4))
+		if (wants[FRESH] && has[FRESH] < share(s, has[PROVEN] > 0 ? 8 : 4))
 			return FRESH;
-		if (wants[SICK] && has[SICK] < share(s, 4))
+		if (wants[SICK] && has[SICK] < share(s, 8))
 			return SICK;
 	}
 	return wants[PROVEN] ? PROVEN : -1;

@@ -23,9 +23,9 @@
  *				one with each success up to the cap, and falls to one when the
  *				endpoint is sick
  *	proven		an endpoint whose last result was an answer, with no request
- *				in flight older than a second; all others take at most half of
- *				the slots together: the fresh, which have had no result yet, a
- *				quarter, and the sick a quarter
+ *				in flight older than a second; all others take at most three
+ *				eighths of the slots together: the fresh, which have had no
+ *				result yet, two (one while others are served), and the sick one
  *	suspect		an event that was in flight when the worker died, twice in
  *				succession: it is sent with nothing else in flight
  */

@@ -4,7 +4,8 @@
  */
 #include "postgres.h"
 
-#include "claim.h"
+#include "claimed.h"
+#include "fault.h"
 #include "http.h"
 #include "ownership.h"
 #include "sending.h"
@@ -31,6 +32,7 @@ osmtalk_send_ready(OsmtalkScheduler *scheduler, int answers, int room)
 			return true;
 		if ((t = osmtalk_scheduler_start(scheduler, now)) == NULL)
 			return false;
+		osmtalk_fault_at_event(((OsmtalkDelivery *) t->delivery)->event_id);
 		osmtalk_http_send(t->delivery);
 	}
 	return false;
@@ -91,16 +93,19 @@ osmtalk_collect_results(OsmtalkScheduler *scheduler, dlist_head *results)
 
 	for (; (d = osmtalk_http_finished()) != NULL; n++)
 	{
+		OsmtalkEndpoint *endpoint = d->ticket->endpoint;
+
 		if (d->error[0] == '\0')
 			osmtalk_delivered++;
 		else
 			osmtalk_failed++;
-		report_result(d, d->ticket->endpoint);
 		osmtalk_scheduler_done(scheduler, d->ticket,
 							   d->answered ? OSMTALK_ANSWERED : d->refusal || d->url == NULL ? OSMTALK_NOT_SENT
 																							 : OSMTALK_NO_ANSWER);
 		d->ticket = NULL;
 		dlist_push_tail(results, &d->node);
+		/* last: memory may run out for what the log is to hear, and the result must not be lost with it */
+		report_result(d, endpoint);
 	}
 	return n;
 }

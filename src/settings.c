@@ -33,6 +33,10 @@ int osmtalk_failed_retention = 90 * SECS_PER_DAY;
 bool osmtalk_require_https = true;
 char *osmtalk_ca_file = NULL;
 const OsmtalkNetworks *osmtalk_trusted_networks = NULL;
+#ifdef OSMTALK_FAULTS
+char *osmtalk_fault_event = NULL;
+char *osmtalk_fault_statement = NULL;
+#endif
 
 static char *trusted_networks_string = NULL;
 
@@ -142,6 +146,18 @@ osmtalk_define_settings(void)
 							   NULL,
 							   &osmtalk_ca_file, "",
 							   PGC_SIGHUP, 0, NULL, NULL, NULL);
+#ifdef OSMTALK_FAULTS
+	DefineCustomStringVariable("osmtalk.fault_event",
+							   "The id of an event at which the worker dies.",
+							   NULL,
+							   &osmtalk_fault_event, "",
+							   PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("osmtalk.fault_statement",
+							   "A part of the worker's statements that fail.",
+							   NULL,
+							   &osmtalk_fault_statement, "",
+							   PGC_SIGHUP, 0, NULL, NULL, NULL);
+#endif
 
 	MarkGUCPrefixReserved("osmtalk");
 }

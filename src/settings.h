@@ -29,6 +29,12 @@ extern PGDLLEXPORT char *osmtalk_ca_file;
 /* osmtalk.trusted_networks, parsed; never NULL once settings are defined */
 extern PGDLLEXPORT const OsmtalkNetworks *osmtalk_trusted_networks;
 
+#ifdef OSMTALK_FAULTS
+/* for tests, see fault.h; "" for none */
+extern PGDLLEXPORT char *osmtalk_fault_event;
+extern PGDLLEXPORT char *osmtalk_fault_statement;
+#endif
+
 extern void osmtalk_define_settings(void);
 
 #endif

@@ -2,11 +2,12 @@
  * settle.c
  *		Records what came of deliveries: attempt rows in, outbox rows out.
  *
- * One statement each for a whole batch.  Knows nothing of how results came.
+ * At once for a whole batch.  Knows nothing of how results came.
  */
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "insert.h"
 #include "mb/pg_wchar.h"
 #include "settle.h"
 #include "statements.h"
@@ -35,6 +36,19 @@
 	"INSERT INTO osmtalk.delivery_attempts"                                                       \
 	" (event_id, attempt, url, started_at, duration_ms, http_status, error, response_body, slot)" \
 	" SELECT n.* FROM " ATTEMPTS
+
+/* the same row by row, as sql/tables.sql has the table */
+static OsmtalkColumn attempt_columns[NATTEMPT_COLUMNS] = {
+	{"event_id", OSMTALK_TEXT, 0},
+	{"attempt", OSMTALK_INT4, 0},
+	{"url", OSMTALK_TEXT, 0},
+	{"started_at", OSMTALK_TIME, 0},
+	{"duration_ms", OSMTALK_FLOAT8, 0},
+	{"http_status", OSMTALK_INT4, 0},
+	{"error", OSMTALK_TEXT, 0},
+	{"response_body", OSMTALK_TEXT, 0},
+	{"slot", OSMTALK_INT2, 0}};
+static OsmtalkTable attempts_slot = {attempt_columns, NATTEMPT_COLUMNS, "delivery_attempts", NULL};
 
 static OsmtalkStatement record_attempts = {
 	"osmtalk: record results",
@@ -135,50 +149,31 @@ sanitize(const char *bytes, size_t len)
 	return result;
 }
 
-/* The columns of delivery_attempts, an array each. */
-typedef struct Columns
-{
-	int n;
-	Datum *values[NATTEMPT_COLUMNS];
-	bool *nulls[NATTEMPT_COLUMNS];
-} Columns;
-
 static void
-set_column(Columns *columns, int number, int row, Datum value, bool isnull)
+make_row(const OsmtalkDelivery *d, Datum *values, bool *isnull)
 {
-	columns->values[number][row] = value;
-	columns->nulls[number][row] = isnull;
+	memset(isnull, false, NATTEMPT_COLUMNS * sizeof(bool));
+	values[0] = CStringGetTextDatum(d->event_id);
+	values[1] = Int32GetDatum(d->attempt);
+	if (!(isnull[2] = d->url == NULL))
+		values[2] = CStringGetTextDatum(d->url);
+	values[3] = TimestampTzGetDatum(d->started_at);
+	values[4] = Float8GetDatum(d->duration_ms);
+	values[5] = Int32GetDatum(d->http_status);
+	isnull[5] = d->http_status == 0;
+	if (!(isnull[6] = d->error[0] == '\0'))
+		values[6] = PointerGetDatum(sanitize(d->error, strlen(d->error)));
+	if (!(isnull[7] = d->response_len == 0))
+		values[7] = PointerGetDatum(sanitize(d->response, d->response_len));
+	values[8] = Int16GetDatum(d->slot);
 }
 
+/* The statement's parameters: an array for each column. */
 static void
-record(OsmtalkDelivery **deliveries, int n, bool careful)
+make_arrays(const Datum *values, const bool *isnull, int n, Datum arrays[NATTEMPT_COLUMNS])
 {
-	Columns columns = {.n = n};
-	Datum arrays[NATTEMPT_COLUMNS];
-
-	for (int i = 0; i < NATTEMPT_COLUMNS; i++)
-	{
-		columns.values[i] = palloc(n * sizeof(Datum));
-		columns.nulls[i] = palloc(n * sizeof(bool));
-	}
-	for (int row = 0; row < n; row++)
-	{
-		OsmtalkDelivery *d = deliveries[row];
-
-		set_column(&columns, 0, row, CStringGetTextDatum(d->event_id), false);
-		set_column(&columns, 1, row, Int32GetDatum(d->attempt), false);
-		set_column(&columns, 2, row, d->url ? CStringGetTextDatum(d->url) : (Datum) 0, d->url == NULL);
-		set_column(&columns, 3, row, TimestampTzGetDatum(d->started_at), false);
-		set_column(&columns, 4, row, Float8GetDatum(d->duration_ms), false);
-		set_column(&columns, 5, row, Int32GetDatum(d->http_status), d->http_status == 0);
-		set_column(&columns, 6, row,
-				   d->error[0] ? PointerGetDatum(sanitize(d->error, strlen(d->error))) : (Datum) 0,
-				   d->error[0] == '\0');
-		set_column(&columns, 7, row,
-				   d->response_len ? PointerGetDatum(sanitize(d->response, d->response_len)) : (Datum) 0,
-				   d->response_len == 0);
-		set_column(&columns, 8, row, Int16GetDatum(d->slot), false);
-	}
+	Datum *column = palloc(n * sizeof(Datum));
+	bool *column_null = palloc(n * sizeof(bool));
 
 	for (int i = 0; i < NATTEMPT_COLUMNS; i++)
 	{
@@ -189,15 +184,54 @@ record(OsmtalkDelivery **deliveries, int n, bool careful)
 		int dims[1] = {n};
 		int lbs[1] = {1};
 
+		for (int row = 0; row < n; row++)
+		{
+			column[row] = values[row * NATTEMPT_COLUMNS + i];
+			column_null[row] = isnull[row * NATTEMPT_COLUMNS + i];
+		}
 		get_typlenbyvalalign(type, &len, &byval, &align);
-		arrays[i] = PointerGetDatum(construct_md_array(columns.values[i], columns.nulls[i], 1, dims, lbs,
-													   type, len, byval, align));
+		arrays[i] = PointerGetDatum(construct_md_array(column, column_null, 1, dims, lbs, type, len, byval, align));
 	}
+}
+
+/* Attempts of events in one slot. */
+static void
+record_in_slot(int slot, const Datum *values, const bool *isnull, int n)
+{
+	Datum arrays[NATTEMPT_COLUMNS];
+	char partition[NAMEDATALEN];
+
+	if (slot < 0)
+		strlcpy(partition, "delivery_attempts_kept", sizeof(partition));
+	else
+		snprintf(partition, sizeof(partition), "delivery_attempts_%02d", slot);
+	if (osmtalk_insert(partition, &attempts_slot, values, isnull, n))
+		return;
+	make_arrays(values, isnull, n, arrays);
+	osmtalk_execute(&record_attempts, arrays);
+}
+
+static void
+record(OsmtalkDelivery **deliveries, int n, bool careful)
+{
+	Datum *values = palloc(n * NATTEMPT_COLUMNS * sizeof(Datum));
+	bool *isnull = palloc(n * NATTEMPT_COLUMNS * sizeof(bool));
+	Datum arrays[NATTEMPT_COLUMNS];
+
+	for (int i = 0; i < n; i++)
+		make_row(deliveries[i], values + i * NATTEMPT_COLUMNS, isnull + i * NATTEMPT_COLUMNS);
 	if (!careful)
 	{
-		osmtalk_execute(&record_attempts, arrays);
+		/* but for the moment at which the ring turns, all have one slot */
+		for (int i = 0, end; i < n; i = end)
+		{
+			for (end = i + 1; end < n && deliveries[end]->slot == deliveries[i]->slot; end++)
+				;
+			record_in_slot(deliveries[i]->slot, values + i * NATTEMPT_COLUMNS, isnull + i * NATTEMPT_COLUMNS, end - i);
+		}
 		return;
 	}
+	make_arrays(values, isnull, n, arrays);
 	osmtalk_execute(&record_new_attempts, arrays);
 	if (SPI_processed < n)
 		osmtalk_execute(&renumber_attempts, arrays);

@@ -1,28 +1,18 @@
 /*
  * signing.c
- *		HMAC-SHA256 signatures of bodies, in C and in SQL.
+ *		HMAC-SHA256 signatures of bodies.
  *
  * The form is the one that the receiving side of the product's document
  * checks: "sha256=" and lower-case hex, keyed with the secret's bytes as they
- * are.  Keeps no state and knows nothing of events or requests.
+ * are.  Knows nothing of events or requests, nor of SQL (functions.c).
  */
-#include "postgres.h"
-
 #include <limits.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
-
-#include "fmgr.h"
-#include "utils/builtins.h"
-#if PG_VERSION_NUM >= 160000
-#include "varatt.h"
-#endif
+#include <string.h>
 
 #include "signing.h"
-
-PG_FUNCTION_INFO_V1(osmtalk_signature);
-PG_FUNCTION_INFO_V1(osmtalk_verify_signature);
 
 bool
 osmtalk_sign(const char *body, size_t body_len, const char *secret, size_t secret_len,
@@ -51,52 +41,26 @@ osmtalk_sign(const char *body, size_t body_len, const char *secret, size_t secre
 	return true;
 }
 
-static void
-sign_text(text *body, text *secret, char out[OSMTALK_SIGNATURE_LEN + 1])
-{
-	if (!osmtalk_sign(VARDATA_ANY(body), VARSIZE_ANY_EXHDR(body),
-					  VARDATA_ANY(secret), VARSIZE_ANY_EXHDR(secret), out))
-		ereport(ERROR,
-				errcode(ERRCODE_INTERNAL_ERROR),
-				errmsg("could not compute an HMAC-SHA256"));
-}
-
-Datum
-osmtalk_signature(PG_FUNCTION_ARGS)
-{
-	char signature[OSMTALK_SIGNATURE_LEN + 1];
-
-	sign_text(PG_GETARG_TEXT_PP(0), PG_GETARG_TEXT_PP(1), signature);
-	PG_RETURN_TEXT_P(cstring_to_text(signature));
-}
-
 /*
  * An empty secret verifies nothing: a receiver whose secret is not set would
  * otherwise accept what anybody can compute.  Upper-case hex digits are
  * accepted, as the document's verifier does.
  */
-Datum
-osmtalk_verify_signature(PG_FUNCTION_ARGS)
+bool
+osmtalk_verify(const char *body, size_t body_len, const char *secret, size_t secret_len,
+			   const char *header, size_t header_len)
 {
-	const size_t prefix_len = sizeof(OSMTALK_SIGNATURE_PREFIX) - 1;
 	char expected[OSMTALK_SIGNATURE_LEN + 1];
 	char given[OSMTALK_SIGNATURE_LEN];
-	text *secret;
-	text *header;
 
-	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(2))
-		PG_RETURN_BOOL(false);
+	if (secret_len == 0 || header_len != OSMTALK_SIGNATURE_LEN)
+		return false;
 
-	secret = PG_GETARG_TEXT_PP(1);
-	header = PG_GETARG_TEXT_PP(2);
-	if (VARSIZE_ANY_EXHDR(secret) == 0 || VARSIZE_ANY_EXHDR(header) != OSMTALK_SIGNATURE_LEN)
-		PG_RETURN_BOOL(false);
-
-	memcpy(given, VARDATA_ANY(header), OSMTALK_SIGNATURE_LEN);
-	for (size_t i = prefix_len; i < OSMTALK_SIGNATURE_LEN; i++)
+	memcpy(given, header, OSMTALK_SIGNATURE_LEN);
+	for (size_t i = sizeof(OSMTALK_SIGNATURE_PREFIX) - 1; i < OSMTALK_SIGNATURE_LEN; i++)
 		if (given[i] >= 'A' && given[i] <= 'F')
 			given[i] += 'a' - 'A';
 
-	sign_text(PG_GETARG_TEXT_PP(0), secret, expected);
-	PG_RETURN_BOOL(CRYPTO_memcmp(given, expected, OSMTALK_SIGNATURE_LEN) == 0);
+	return osmtalk_sign(body, body_len, secret, secret_len, expected) &&
+		CRYPTO_memcmp(given, expected, OSMTALK_SIGNATURE_LEN) == 0;
 }

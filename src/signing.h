@@ -1,11 +1,19 @@
 /*
  * signing.h
  *		HMAC-SHA256 signatures of bodies.
+ *
+ * Plain C: knows nothing of PostgreSQL, does not throw, keeps no state.
  */
 #ifndef OSMTALK_SIGNING_H
 #define OSMTALK_SIGNING_H
 
-#include "postgres.h"
+#include <stdbool.h>
+#include <stddef.h>
+
+/* exported from the preloaded library to the worker's */
+#ifndef PGDLLEXPORT
+#define PGDLLEXPORT __attribute__((visibility("default")))
+#endif
 
 #define OSMTALK_SIGNATURE_PREFIX "sha256="
 /* the prefix and 64 hex digits, without the terminating NUL */
@@ -13,11 +21,19 @@
 
 /*
  * Writes "sha256=<hex>" and a NUL to out.  Returns false, and writes an empty
- * string, if the library cannot compute it; then nothing may be sent.  Does
- * not throw.
+ * string, if the library cannot compute it; then nothing may be sent.
  */
 extern PGDLLEXPORT bool osmtalk_sign(const char *body, size_t body_len,
 									 const char *secret, size_t secret_len,
 									 char out[OSMTALK_SIGNATURE_LEN + 1]);
+
+/*
+ * Whether the header, which may be anything, is the body's signature; takes
+ * the same time whichever digit is wrong.  False, too, if the library cannot
+ * compute it.
+ */
+extern PGDLLEXPORT bool osmtalk_verify(const char *body, size_t body_len,
+									   const char *secret, size_t secret_len,
+									   const char *header, size_t header_len);
 
 #endif

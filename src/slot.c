@@ -14,6 +14,8 @@
 #include "storage/proc.h"
 #include "utils/timestamp.h"
 
+volatile sig_atomic_t osmtalk_slot_terminated = false;
+
 static OsmtalkSlot *slot;
 
 static void
@@ -23,10 +25,11 @@ leave_slot(int code, Datum arg)
 	slot->pid = 0;
 	slot->latch = NULL;
 	slot->in_flight = 0;
+	slot->terminated = osmtalk_slot_terminated;
 	if (slot->state == OSMTALK_SLOT_RUNNING || slot->state == OSMTALK_SLOT_STARTING)
 		slot->state = OSMTALK_SLOT_STOPPED;
-	/* an extension that was created while this process was about to leave */
-	else if (slot->state == OSMTALK_SLOT_NO_EXTENSION && osmtalk_slot_take_wake() != 0)
+	/* an extension that was created, or sending that was resumed, while this process was about to leave */
+	else if (slot->state == OSMTALK_SLOT_NO_EXTENSION && (osmtalk_slot_take_wake() & OSMTALK_WAKE_START) != 0)
 		slot->state = OSMTALK_SLOT_WANTED;
 	LWLockRelease(osmtalk_shared->lock);
 	osmtalk_wake_launcher();
@@ -47,6 +50,7 @@ osmtalk_slot_enter(Oid database, int number)
 	slot->state = OSMTALK_SLOT_STARTING;
 	slot->started_at = GetCurrentTimestamp();
 	slot->in_flight = 0;
+	slot->terminated = false;
 	slot->delivered = slot->failed = 0;
 	slot->cannot_record = false;
 	LWLockRelease(osmtalk_shared->lock);
@@ -59,6 +63,8 @@ osmtalk_slot_set_state(OsmtalkSlotState state)
 {
 	LWLockAcquire(osmtalk_shared->lock, LW_EXCLUSIVE);
 	slot->state = state;
+	if (state == OSMTALK_SLOT_RUNNING || state == OSMTALK_SLOT_NO_EXTENSION)
+		slot->unfit = false;
 	LWLockRelease(osmtalk_shared->lock);
 }
 
@@ -80,6 +86,7 @@ osmtalk_slot_note_error(const char *error)
 	LWLockAcquire(osmtalk_shared->lock, LW_EXCLUSIVE);
 	strlcpy(slot->last_error, error, pg_mbcliplen(error, strlen(error), sizeof(slot->last_error) - 1) + 1);
 	slot->last_error_at = GetCurrentTimestamp();
+	slot->unfit = false;
 	LWLockRelease(osmtalk_shared->lock);
 }
 

@@ -7,6 +7,8 @@
 
 #include "postgres.h"
 
+#include <signal.h>
+
 #include "wakeup.h"
 
 /*
@@ -15,9 +17,12 @@
  */
 extern bool osmtalk_slot_enter(Oid database, int number);
 
+/* To be set when this process is asked to end: then it has not failed to start. */
+extern volatile sig_atomic_t osmtalk_slot_terminated;
+
 extern void osmtalk_slot_set_state(OsmtalkSlotState state);
 
-/* What commits have asked for since the last call: OSMTALK_WAKE_LOOK, OSMTALK_WAKE_RELOAD. */
+/* What commits have asked for since the last call, OSMTALK_WAKE_START included. */
 extern uint32 osmtalk_slot_take_wake(void);
 extern bool osmtalk_slot_is_woken(void);
 

@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "sockets.h"
@@ -21,8 +22,11 @@
 typedef struct Socket
 {
 	uint8_t wanted;
-	uint8_t registered; /* with the kernel */
-	bool kept;			/* may stay registered for reading */
+	uint8_t registered;	 /* with the kernel */
+	bool kept;			 /* may stay registered for reading */
+	uint16_t local_port; /* of its connection; 0 while that is not known */
+	uint16_t remote_port;
+	int64_t used_at; /* milliseconds, when it was last said what to wait for */
 } Socket;
 
 static int multiplexer = -1;
@@ -67,6 +71,15 @@ register_events(Socket *s, int socket, int events)
 	return ok;
 }
 
+static int64_t
+now_ms(void)
+{
+	struct timespec now;
+
+	(void) clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t) now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
 bool
 osmtalk_sockets_set(int socket, int events)
 {
@@ -74,10 +87,45 @@ osmtalk_sockets_set(int socket, int events)
 
 	if (s == NULL)
 		return false;
+	s->used_at = now_ms();
 	s->wanted = (uint8_t) events;
 	if (s->kept)
 		events |= s->registered & OSMTALK_SOCKET_READ;
 	return register_events(s, socket, events);
+}
+
+void
+osmtalk_sockets_connected(int socket, int local_port, int remote_port)
+{
+	Socket *s = find(socket);
+
+	if (s == NULL)
+		return;
+	s->local_port = (uint16_t) local_port;
+	s->remote_port = (uint16_t) remote_port;
+}
+
+int
+osmtalk_sockets_of(int local_port, int remote_port)
+{
+	int found = -1;
+
+	for (size_t i = 0; i < nsockets; i++)
+		if (sockets[i].local_port == local_port && sockets[i].remote_port == remote_port)
+		{
+			if (found >= 0)
+				return -1;
+			found = (int) i;
+		}
+	return found;
+}
+
+int64_t
+osmtalk_sockets_idle_ms(int socket)
+{
+	const Socket *s = find(socket);
+
+	return s == NULL || s->used_at == 0 ? 0 : now_ms() - s->used_at;
 }
 
 void

@@ -10,6 +10,7 @@
 #define OSMTALK_SOCKETS_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #define OSMTALK_SOCKET_READ 0x01
 #define OSMTALK_SOCKET_WRITE 0x02
@@ -25,6 +26,13 @@ extern int osmtalk_sockets_create(void);
 
 /* Waits for these events of the socket from now on; none: for no event. */
 extern bool osmtalk_sockets_set(int socket, int events);
+
+/* Which connection a socket has; and which socket a connection, -1 if that cannot be told. */
+extern void osmtalk_sockets_connected(int socket, int local_port, int remote_port);
+extern int osmtalk_sockets_of(int local_port, int remote_port);
+
+/* Since the last osmtalk_sockets_set() of the socket; 0 if there was none. */
+extern int64_t osmtalk_sockets_idle_ms(int socket);
 
 /*
  * A socket will be waited for again and again, and osmtalk_sockets_closed()

@@ -8,6 +8,7 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "fault.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "replication/syncrep.h"
@@ -114,15 +115,21 @@ osmtalk_commit(void)
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
 
-void
-osmtalk_abort(void)
+ErrorData *
+osmtalk_take_error(MemoryContext context)
 {
+	ErrorData *error;
+
+	MemoryContextSwitchTo(context);
+	error = CopyErrorData();
 	HOLD_INTERRUPTS();
 	ignore_cancels();
 	AbortOutOfAnyTransaction();
 	FlushErrorState();
 	RESUME_INTERRUPTS();
 	pgstat_report_activity(STATE_IDLE, NULL);
+	MemoryContextSwitchTo(context);
+	return error;
 }
 
 SPIPlanPtr
@@ -144,7 +151,10 @@ osmtalk_plan(OsmtalkStatement *s)
 static void
 execute(OsmtalkStatement *s, Datum *values, bool read_only)
 {
-	int rc = SPI_execute_plan(osmtalk_plan(s), values, NULL, read_only, 0);
+	int rc;
+
+	osmtalk_fault_at_statement(s->sql);
+	rc = SPI_execute_plan(osmtalk_plan(s), values, NULL, read_only, 0);
 
 	if (rc < 0)
 		elog(ERROR, "could not execute \"%s\": %s", s->what, SPI_result_code_string(rc));

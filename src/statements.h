@@ -27,13 +27,18 @@ typedef struct OsmtalkStatement
 extern void osmtalk_pin_settings(void);
 
 /*
- * A transaction with a snapshot, connected to SPI; its end; and its end after
- * an error, which is forgotten.  Commit does not heed interrupts once the
- * transaction is committed: what it has claimed must not get lost.
+ * A transaction with a snapshot, connected to SPI; and its end.  Commit does
+ * not heed interrupts once the transaction is committed: what it has claimed
+ * must not get lost.
  */
 extern void osmtalk_begin(void);
 extern void osmtalk_commit(void);
-extern void osmtalk_abort(void);
+
+/*
+ * In a PG_CATCH: aborts the transaction, forgets the error, and returns a copy
+ * of it in that context, which is the current one then.
+ */
+extern ErrorData *osmtalk_take_error(MemoryContext context);
 
 /* Makes the current transaction's commit wait for the disk, and for a synchronous standby. */
 extern void osmtalk_make_durable(void);

@@ -9,14 +9,23 @@
 #include "catalog/pg_type.h"
 #include "commands/dbcommands.h"
 #include "miscadmin.h"
+#include "slot.h"
 #include "statements.h"
 #include "upkeep.h"
 
 #define EXPIRE_BATCH 500
 
+/* until those are tried again of which none could be decided: locked, or refused by a trigger of the user's */
+#define STUCK_INTERVAL_MS 5000
+
 static OsmtalkStatement not_adopted = {
 	"osmtalk: count events of another database",
 	"SELECT n.events, n.calls FROM osmtalk.not_adopted n",
+	0};
+
+static OsmtalkStatement find_pause = {
+	"osmtalk: look whether sending is paused",
+	"SELECT FROM osmtalk.paused",
 	0};
 
 static OsmtalkStatement expire_calls = {
@@ -25,8 +34,8 @@ static OsmtalkStatement expire_calls = {
 	1,
 	{INT4OID}};
 
-void
-osmtalk_report_not_adopted(void)
+static void
+report_not_adopted(void)
 {
 	static int64 last_events = 0;
 	static int64 last_calls = 0;
@@ -48,8 +57,37 @@ osmtalk_report_not_adopted(void)
 	last_calls = calls;
 }
 
-OsmtalkExpired
-osmtalk_expire_calls(void)
+bool
+osmtalk_is_paused(void)
+{
+	bool paused;
+
+	osmtalk_begin();
+	osmtalk_select(&find_pause, NULL);
+	paused = SPI_processed > 0;
+	osmtalk_commit();
+	return paused;
+}
+
+void
+osmtalk_report_not_adopted(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		report_not_adopted();
+	}
+	PG_CATCH();
+	{
+		FreeErrorData(osmtalk_take_error(context)); /* the next turn meets it too, if it lasts */
+	}
+	PG_END_TRY();
+}
+
+/* How many were decided. */
+static int64
+expire_some(void)
 {
 	Datum values[1] = {Int32GetDatum(EXPIRE_BATCH)};
 	int64 expired;
@@ -59,6 +97,31 @@ osmtalk_expire_calls(void)
 	osmtalk_execute(&expire_calls, values);
 	expired = DatumGetInt64(osmtalk_column(SPI_tuptable->vals[0], 1, &isnull));
 	osmtalk_commit();
-	return expired == 0 ? OSMTALK_EXPIRED_NONE : expired < EXPIRE_BATCH ? OSMTALK_EXPIRED_ALL
-																		: OSMTALK_EXPIRED_SOME;
+	return expired;
+}
+
+long
+osmtalk_expire_calls(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+	volatile int64 expired = 0;
+
+	PG_TRY();
+	{
+		expired = expire_some();
+	}
+	PG_CATCH();
+	{
+		ErrorData *error = osmtalk_take_error(context);
+
+		ereport(LOG,
+				errcode(error->sqlerrcode),
+				errmsg("osmtalk: could not decide overdue calls: %s", error->message));
+		osmtalk_slot_note_error(error->message);
+		FreeErrorData(error);
+	}
+	PG_END_TRY();
+	if (expired == 0)
+		return STUCK_INTERVAL_MS;
+	return expired < EXPIRE_BATCH ? OSMTALK_OVERDUE_INTERVAL_MS : 0;
 }

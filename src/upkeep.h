@@ -5,17 +5,19 @@
 #ifndef OSMTALK_UPKEEP_H
 #define OSMTALK_UPKEEP_H
 
-typedef enum OsmtalkExpired
-{
-	OSMTALK_EXPIRED_ALL,
-	OSMTALK_EXPIRED_SOME, /* there may be more */
-	OSMTALK_EXPIRED_NONE  /* there are some, and none could be decided */
-} OsmtalkExpired;
+/* calls are looked at for having become overdue this often, or more often */
+#define OSMTALK_OVERDUE_INTERVAL_MS 1000
 
-/* Decides calls whose time is up; in its own transaction.  Throws. */
-extern OsmtalkExpired osmtalk_expire_calls(void);
+/* Whether somebody has paused sending, see pause(); in its own transaction.  Throws. */
+extern bool osmtalk_is_paused(void);
 
-/* Says in the log, when it changes, what waits for adopt(); in its own transaction.  Throws. */
+/*
+ * Decides calls whose time is up; returns after how many milliseconds they are
+ * to be looked at again.
+ */
+extern long osmtalk_expire_calls(void);
+
+/* Says in the log, when it changes, what waits for adopt(). */
 extern void osmtalk_report_not_adopted(void);
 
 #endif

@@ -18,6 +18,7 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/proc.h"
@@ -33,6 +34,7 @@
 
 PG_FUNCTION_INFO_V1(osmtalk_wake_worker);
 PG_FUNCTION_INFO_V1(osmtalk_start_worker);
+PG_FUNCTION_INFO_V1(osmtalk_pause_changed);
 PG_FUNCTION_INFO_V1(osmtalk_worker_slots);
 
 OsmtalkShared *osmtalk_shared = NULL;
@@ -138,7 +140,9 @@ osmtalk_claim_slot(Oid database, int number)
 		slot->pid = 0;
 		slot->latch = NULL;
 		slot->holder = 0;
+		slot->terminated = false;
 		slot->start_failures = 0;
+		slot->unfit = false;
 		slot->last_error_at = 0;
 		slot->last_error[0] = '\0';
 		pg_atomic_write_u32(&slot->wake, 0);
@@ -146,6 +150,28 @@ osmtalk_claim_slot(Oid database, int number)
 		slot->database = database;
 	}
 	return slot;
+}
+
+bool
+osmtalk_note_unfit(Oid database, int number, const char *reason)
+{
+	OsmtalkSlot *slot;
+	bool news = false;
+
+	LWLockAcquire(osmtalk_shared->lock, LW_EXCLUSIVE);
+	slot = osmtalk_find_slot(database, number);
+	if (slot != NULL)
+	{
+		char before[OSMTALK_ERROR_LEN];
+
+		strlcpy(before, slot->unfit ? slot->last_error : "", sizeof(before));
+		strlcpy(slot->last_error, reason, pg_mbcliplen(reason, strlen(reason), sizeof(slot->last_error) - 1) + 1);
+		slot->last_error_at = GetCurrentTimestamp();
+		slot->unfit = true;
+		news = strcmp(before, slot->last_error) != 0;
+	}
+	LWLockRelease(osmtalk_shared->lock);
+	return news;
 }
 
 /*
@@ -253,6 +279,12 @@ at_transaction_end(XactEvent event, void *arg)
 {
 	uint32 wake = wake_wanted;
 
+	/* who commits it later will not know; rows alone are found by the worker's poll */
+	if (event == XACT_EVENT_PRE_PREPARE && (wake & OSMTALK_WAKE_START) != 0)
+		ereport(ERROR,
+				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("cannot PREPARE a transaction that asks for an osmtalk worker"),
+				errdetail("CREATE EXTENSION osmtalk, osmtalk.adopt() and osmtalk.resume() do."));
 	/* by XACT_EVENT_COMMIT the transaction is visible to others */
 	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
 		return;
@@ -262,6 +294,8 @@ at_transaction_end(XactEvent event, void *arg)
 	if (event != XACT_EVENT_COMMIT || wake == 0)
 		return;
 
+	if (wake & OSMTALK_WAKE_UPDATE)
+		wake |= OSMTALK_WAKE_START;
 	if (wake & OSMTALK_WAKE_START)
 	{
 		OsmtalkSlot *slot;
@@ -270,10 +304,10 @@ at_transaction_end(XactEvent event, void *arg)
 		slot = osmtalk_claim_slot(MyDatabaseId, 0);
 		if (slot != NULL)
 		{
-			if (slot->pid == 0 && slot->state == OSMTALK_SLOT_NO_EXTENSION)
+			if (slot->pid == 0 && (slot->state == OSMTALK_SLOT_NO_EXTENSION || slot->unfit))
 				slot->state = OSMTALK_SLOT_WANTED;
 			/* for a worker that is looking, and has looked before this commit */
-			pg_atomic_fetch_or_u32(&slot->wake, OSMTALK_WAKE_LOOK);
+			pg_atomic_fetch_or_u32(&slot->wake, OSMTALK_WAKE_START);
 		}
 		else
 			pg_atomic_fetch_or_u32(&osmtalk_shared->launcher_wake, OSMTALK_WAKE_START);
@@ -284,8 +318,9 @@ at_transaction_end(XactEvent event, void *arg)
 	/* there is no hurry to find what is not to be sent */
 	if (!osmtalk_enabled)
 		wake &= ~OSMTALK_WAKE_LOOK;
-	if (wake & (OSMTALK_WAKE_LOOK | OSMTALK_WAKE_RELOAD))
-		wake_workers(wake & (OSMTALK_WAKE_LOOK | OSMTALK_WAKE_RELOAD));
+	wake &= OSMTALK_WAKE_LOOK | OSMTALK_WAKE_RELOAD | OSMTALK_WAKE_PAUSE;
+	if (wake != 0)
+		wake_workers(wake);
 }
 
 /* ---- SQL ---- */
@@ -333,6 +368,24 @@ osmtalk_start_worker(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/*
+ * After a row of osmtalk.paused was inserted or deleted, or all of them were.
+ */
+Datum
+osmtalk_pause_changed(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(trigger->tg_event))
+		ereport(ERROR,
+				errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				errmsg("this function can only be called as the trigger of osmtalk.paused"));
+	osmtalk_wake_at_commit(TRIGGER_FIRED_BY_INSERT(trigger->tg_event)
+							   ? OSMTALK_WAKE_PAUSE
+							   : OSMTALK_WAKE_PAUSE | OSMTALK_WAKE_START);
+	return PointerGetDatum(NULL);
+}
+
 /* Why a database has no worker, or what its worker is doing. */
 static const char *
 slot_state(const OsmtalkSlot *slot)
@@ -345,6 +398,8 @@ slot_state(const OsmtalkSlot *slot)
 			return "waiting: results cannot be recorded";
 		return osmtalk_enabled ? "running" : "disabled";
 	}
+	if (slot->unfit)
+		return psprintf("stopped: %s", slot->last_error);
 	switch (slot->state)
 	{
 		case OSMTALK_SLOT_NO_PROCESS:
@@ -357,11 +412,13 @@ slot_state(const OsmtalkSlot *slot)
 	}
 }
 
+#define SLOT_COLUMNS 10
+
 static void
 put_slot(ReturnSetInfo *set, const OsmtalkSlot *slot)
 {
-	Datum values[10] = {0};
-	bool nulls[10];
+	Datum values[SLOT_COLUMNS] = {0};
+	bool nulls[SLOT_COLUMNS];
 
 	memset(nulls, true, sizeof(nulls));
 	nulls[0] = nulls[1] = nulls[3] = false;
@@ -396,6 +453,11 @@ osmtalk_worker_slots(PG_FUNCTION_ARGS)
 	int n = 0;
 
 	InitMaterializedSRF(fcinfo, 0);
+	if (set->setDesc->natts != SLOT_COLUMNS)
+		ereport(ERROR,
+				errcode(ERRCODE_DATATYPE_MISMATCH),
+				errmsg("function osmtalk.worker_slots() is not of the version of the library, %s", OSMTALK_VERSION),
+				errhint("ALTER EXTENSION osmtalk UPDATE; if the library is the older one, restart the server."));
 	if (osmtalk_shared != NULL)
 	{
 		copies = palloc(osmtalk_shared->nslots * sizeof(OsmtalkSlot));

@@ -15,15 +15,17 @@
 /* what a commit asks of its database's worker, or of the launcher; bits */
 #define OSMTALK_WAKE_LOOK 0x01	   /* the outbox has new rows */
 #define OSMTALK_WAKE_RELOAD 0x02   /* the outbox has rows that are not new: read all of it */
-#define OSMTALK_WAKE_START 0x04	   /* the extension was created: a worker is wanted */
+#define OSMTALK_WAKE_START 0x04	   /* the extension was created, or sending resumed: a worker is wanted */
 #define OSMTALK_WAKE_LAUNCHER 0x08 /* the databases have changed */
+#define OSMTALK_WAKE_PAUSE 0x10	   /* sending was paused, or is no more: look which */
+#define OSMTALK_WAKE_UPDATE 0x20   /* the extension was updated: START, but a worker will find out by itself */
 
 typedef enum OsmtalkSlotState
 {
 	OSMTALK_SLOT_WANTED,   /* to be started by the launcher */
 	OSMTALK_SLOT_STARTING, /* started, not yet at work */
 	OSMTALK_SLOT_RUNNING,
-	OSMTALK_SLOT_NO_EXTENSION, /* looked: the database does not have the extension */
+	OSMTALK_SLOT_NO_EXTENSION, /* looked: no worker is wanted, for the database does not have the extension, or is paused */
 	OSMTALK_SLOT_STOPPED,	   /* the worker ended; the launcher will see to it */
 	OSMTALK_SLOT_NO_PROCESS	   /* no background worker is free */
 } OsmtalkSlotState;
@@ -43,9 +45,11 @@ typedef struct OsmtalkSlot
 	OsmtalkSlotState state;
 	pid_t pid; /* of the worker, 0 when there is none */
 	Latch *latch;
-	pg_atomic_uint32 wake; /* OSMTALK_WAKE_LOOK, OSMTALK_WAKE_RELOAD */
+	pg_atomic_uint32 wake; /* all but OSMTALK_WAKE_LAUNCHER */
 	pid_t holder;		   /* the session whose DDL needs the database free of its worker */
+	bool terminated;	   /* the last worker was made to end, by whomever: that is no failure */
 	int start_failures;	   /* workers in succession that could connect and not work */
+	bool unfit;			   /* the last worker's version was not the one that is needed, see last_error */
 
 	/* the worker's figures since its start */
 	TimestampTz started_at;
@@ -66,6 +70,22 @@ typedef struct OsmtalkShared
 	OsmtalkSlot slots[FLEXIBLE_ARRAY_MEMBER];
 } OsmtalkShared;
 
+/*
+ * What must be the same in both libraries: the one that was preloaded may be
+ * older than the worker's, which is read from the disk at each start of one.
+ */
+typedef struct OsmtalkBuild
+{
+	char version[32]; /* first, whatever becomes of the rest */
+	uint32 shared_size;
+	uint32 slot_size;
+} OsmtalkBuild;
+
+#define OSMTALK_BUILD                                               \
+	{                                                               \
+		OSMTALK_VERSION, sizeof(OsmtalkShared), sizeof(OsmtalkSlot) \
+	}
+
 /* NULL unless the library was preloaded */
 extern PGDLLEXPORT OsmtalkShared *osmtalk_shared;
 
@@ -81,6 +101,12 @@ extern void osmtalk_hold_database(Oid database);
 /* These want the lock held. */
 extern PGDLLEXPORT OsmtalkSlot *osmtalk_find_slot(Oid database, int number);
 extern PGDLLEXPORT OsmtalkSlot *osmtalk_claim_slot(Oid database, int number);
+
+/*
+ * Notes, for worker_status, why that worker cannot serve its database, until
+ * one can.  True if that is news, for the log.
+ */
+extern PGDLLEXPORT bool osmtalk_note_unfit(Oid database, int number, const char *reason);
 
 extern PGDLLEXPORT bool osmtalk_slot_is_held(OsmtalkSlot *slot);
 extern PGDLLEXPORT void osmtalk_wake_launcher(void);

@@ -28,9 +28,9 @@
 #include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
-#include "claim.h"
 #include "crash.h"
 #include "http.h"
+#include "objects.h"
 #include "outbox.h"
 #include "ownership.h"
 #include "retention.h"
@@ -45,9 +45,6 @@ PG_MODULE_MAGIC;
 /* pauses after a failed transaction double from the first to the second */
 #define FIRST_PAUSE_MS 100
 #define LONGEST_PAUSE_MS 5000
-
-/* calls are looked at for having become overdue this often, or more often */
-#define OVERDUE_INTERVAL_MS 1000
 
 /* and for rows of another database this often, while there is nothing to send */
 #define ADOPTED_INTERVAL_MS 5000
@@ -68,10 +65,17 @@ PG_MODULE_MAGIC;
 /* no transaction sooner than this after the last just to claim more, while there is enough to begin, or for the sick */
 #define CLAIM_PAUSE_MS 8
 
+/* once sending is paused, what is in flight has so long to finish */
+#define PAUSE_GRACE_MS 1500
+
 /* busy sockets do not keep the worker from the latch and the postmaster for more rounds than these */
 #define MOST_ROUNDS 50
 
 PGDLLEXPORT void osmtalk_worker_main(Datum arg);
+
+/* see load.c */
+extern PGDLLEXPORT const OsmtalkBuild osmtalk_worker_build;
+const OsmtalkBuild osmtalk_worker_build = OSMTALK_BUILD;
 
 static bool attached = false;
 
@@ -97,11 +101,15 @@ static TimestampTz next_adopted_check = 0;
 static TimestampTz next_claim = 0;		  /* not before, just to claim more; see CLAIM_PAUSE_MS */
 static TimestampTz next_share = DT_NOEND; /* when to ask others again for what is this one's share */
 static TimestampTz turn_after = 0;		  /* after a failure, not before */
+static TimestampTz leave_after = 0;		  /* while paused: not before, unless nothing is in flight */
 static int failures = 0;				  /* of turns, in succession */
+
+static bool paused = false; /* nothing is sent, and this process leaves, until somebody resumes */
 
 static int answers = 0;				 /* sockets that had something at the last look */
 static bool unsent_is_ready = false; /* more requests could be begun */
 
+static void terminate(SIGNAL_ARGS);
 static void start_up(Oid database, int number);
 static void loop(void);
 static void take_turn(TimestampTz now);
@@ -109,9 +117,9 @@ static void take_share(TimestampTz now);
 static void recover_from_error(bool is_turn);
 static long report_failure(const char *what);
 static void quit(OsmtalkPresence presence);
-static void expire_calls(void);
-static void report_not_adopted(void);
-static void apply_retention(TimestampTz now);
+static void note_pause(bool now_paused, TimestampTz now);
+static void leave_if_paused(TimestampTz now);
+static void leave_paused(void);
 static void collect_results(void);
 static void publish_figures(void);
 static void wait_for_something(TimestampTz now);
@@ -128,7 +136,7 @@ osmtalk_worker_main(Datum arg)
 	memcpy(&number, MyBgworkerEntry->bgw_extra, sizeof(number));
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGTERM, die);
+	pqsignal(SIGTERM, terminate);
 	pqsignal(SIGINT, SIG_IGN); /* but within a transaction, see statements.c */
 	osmtalk_crash_watch(database, number);
 	BackgroundWorkerUnblockSignals();
@@ -145,6 +153,13 @@ osmtalk_worker_main(Datum arg)
 	loop();
 }
 
+static void
+terminate(SIGNAL_ARGS)
+{
+	osmtalk_slot_terminated = true;
+	die(postgres_signal_arg);
+}
+
 /*
  * Becomes one that delivers the database's events; does not return if there
  * are none.  If it fails (a read-only database, a lock), says why, and ends:
@@ -154,31 +169,38 @@ osmtalk_worker_main(Datum arg)
 static void
 attach(Oid database, int number)
 {
-	bool present = false;
+	OsmtalkPresence presence = OSMTALK_ABSENT;
 	bool settled;
 
 	failures = osmtalk_slot_start_failures();
 	PG_TRY();
 	{
-		present = osmtalk_attach(number, osmtalk_crashes_noted(database));
-		if (present)
+		presence = osmtalk_attach(number, osmtalk_crashes_noted(database));
+		if (presence == OSMTALK_PRESENT)
 		{
-			(void) osmtalk_take_share(osmtalk_workers, &settled);
+			paused = osmtalk_is_paused();
+			/* no other worker comes to a paused database to let go of what was in flight */
+			(void) osmtalk_take_share(paused ? 1 : osmtalk_workers, &settled);
 			next_share = settled ? DT_NOEND : 0;
 		}
 	}
 	PG_CATCH();
 	{
 		(void) report_failure("osmtalk: the worker cannot start to work");
-		osmtalk_slot_set_start_failures(failures);
+		if (paused)
+			osmtalk_slot_set_state(OSMTALK_SLOT_NO_EXTENSION); /* nor is it wanted */
+		else
+			osmtalk_slot_set_start_failures(failures);
 		proc_exit(0);
 	}
 	PG_END_TRY();
-	if (!present)
-		quit(OSMTALK_ABSENT);
+	if (presence != OSMTALK_PRESENT)
+		quit(presence);
 	failures = 0;
 	osmtalk_slot_set_start_failures(0);
 	osmtalk_crash_forget();
+	if (paused)
+		leave_paused();
 	attached = true;
 	before_shmem_exit(leave, (Datum) 0);
 }
@@ -251,9 +273,16 @@ limit_times(TimestampTz now)
 	next_adopted_check = Min(next_adopted_check, TimestampTzPlusMilliseconds(now, ADOPTED_INTERVAL_MS));
 	turn_after = Min(turn_after, TimestampTzPlusMilliseconds(now, LONGEST_PAUSE_MS));
 	settle_after = Min(settle_after, TimestampTzPlusMilliseconds(now, LOCKED_PAUSE_MS));
+	leave_after = Min(leave_after, TimestampTzPlusMilliseconds(now, PAUSE_GRACE_MS));
 	next_claim = Min(next_claim, TimestampTzPlusMilliseconds(now, CLAIM_PAUSE_MS));
 	if (next_share != DT_NOEND)
 		next_share = Min(next_share, TimestampTzPlusMilliseconds(now, SHARE_PAUSE_MS));
+}
+
+static bool
+may_send(void)
+{
+	return osmtalk_enabled && !paused;
 }
 
 /* How many requests may be begun until results are settled. */
@@ -277,7 +306,7 @@ turn_wanted(TimestampTz now)
 		return true;
 	if (nresults > nleft && (room() <= 0 || nresults - nleft >= SETTLE_MOST))
 		return true;
-	if (!osmtalk_enabled || (unsent_is_ready && now < next_claim))
+	if (!may_send() || (unsent_is_ready && now < next_claim))
 		return false;
 	appetite = osmtalk_scheduler_appetite(scheduler, now);
 	return appetite == OSMTALK_HUNGRY || (appetite == OSMTALK_PATIENT && now >= next_claim);
@@ -304,15 +333,16 @@ loop(void)
 		if (turn_wanted(now))
 			take_turn(now);
 		if (osmtalk_worker_number() == 0)
-			apply_retention(now);
-		if (!osmtalk_hand_back(scheduler, osmtalk_enabled ? TimestampTzPlusMilliseconds(now, -STALE_MS) : DT_NOEND))
+			osmtalk_apply_retention(now);
+		if (!osmtalk_hand_back(scheduler, may_send() ? TimestampTzPlusMilliseconds(now, -STALE_MS) : DT_NOEND))
 			reload_wanted = true;
 		/* nothing while results cannot be recorded */
-		unsent_is_ready = osmtalk_enabled && failures == 0 && osmtalk_send_ready(scheduler, answers, room());
+		unsent_is_ready = may_send() && failures == 0 && osmtalk_send_ready(scheduler, answers, room());
 		publish_figures();
 
 		answers = osmtalk_http_work();
 		collect_results();
+		leave_if_paused(now);
 		if ((answers > 0 || unsent_is_ready) && ++rounds < MOST_ROUNDS)
 			continue;
 		rounds = 0;
@@ -352,14 +382,17 @@ static void
 take_turn(TimestampTz now)
 {
 	OsmtalkTurn turn = {0};
+	/* before the transaction, so that it sees what they have committed */
 	uint32 wake = osmtalk_slot_take_wake();
+	bool ask_pause;
 	bool first = osmtalk_worker_number() == 0;
 
 	if (wake & OSMTALK_WAKE_RELOAD)
 		reload_wanted = true;
 	turn.results = &results;
-	turn.claim = osmtalk_enabled;
+	turn.claim = may_send();
 	turn.look.reload = reload_wanted;
+	ask_pause = turn.look.check_paused = reload_wanted || (wake & OSMTALK_WAKE_PAUSE) != 0 || now >= next_overdue_check;
 	turn.look.check_overdue = first && now >= next_overdue_check;
 	turn.look.check_adopted = first && (reload_wanted || now >= next_adopted_check) &&
 		osmtalk_scheduler_appetite(scheduler, now) == OSMTALK_FULL;
@@ -368,7 +401,7 @@ take_turn(TimestampTz now)
 	if (turn.look.check_adopted)
 		next_adopted_check = TimestampTzPlusMilliseconds(now, ADOPTED_INTERVAL_MS);
 	if (turn.look.check_overdue || !first)
-		next_overdue_check = TimestampTzPlusMilliseconds(now, Min(osmtalk_poll_interval, OVERDUE_INTERVAL_MS));
+		next_overdue_check = TimestampTzPlusMilliseconds(now, Min(osmtalk_poll_interval, OSMTALK_OVERDUE_INTERVAL_MS));
 
 	PG_TRY();
 	{
@@ -391,25 +424,18 @@ take_turn(TimestampTz now)
 	failures = 0;
 	reload_wanted = false;
 	look_on_wanted = turn.look.more;
+	if (ask_pause)
+		note_pause(turn.look.paused, now);
 	nresults = nleft = turn.nresults;
 	settle_after = TimestampTzPlusMilliseconds(now, LOCKED_PAUSE_MS);
 	if (turn.look.overdue)
-		expire_calls();
+	{
+		long pause = osmtalk_expire_calls();
+
+		next_overdue_check = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), pause);
+	}
 	if (turn.look.not_adopted)
-		report_not_adopted();
-}
-
-/* Ends the current error and transaction; returns a copy of the error. */
-static ErrorData *
-take_error(void)
-{
-	ErrorData *error;
-
-	MemoryContextSwitchTo(turn_context);
-	error = CopyErrorData();
-	osmtalk_abort();
-	MemoryContextSwitchTo(turn_context);
-	return error;
+		osmtalk_report_not_adopted();
 }
 
 /*
@@ -420,7 +446,7 @@ take_error(void)
 static long
 report_failure(const char *what)
 {
-	ErrorData *error = take_error();
+	ErrorData *error = osmtalk_take_error(turn_context);
 	long pause = Min(FIRST_PAUSE_MS << Min(failures, 10), LONGEST_PAUSE_MS);
 
 	if ((failures & (failures - 1)) == 0)
@@ -447,7 +473,7 @@ recover_from_error(bool is_turn)
 
 	if (is_turn && osmtalk_outbox_turn_failed(scheduler, sqlerrcode))
 	{
-		FreeErrorData(take_error());
+		FreeErrorData(osmtalk_take_error(turn_context));
 		pause = 0;
 	}
 	else
@@ -461,6 +487,22 @@ recover_from_error(bool is_turn)
 }
 
 /*
+ * Ends the process because its version cannot serve the database.  The tables
+ * are not touched any more, not even to let go: what is in flight is claimed,
+ * and made again by the next worker.
+ */
+static void
+quit_unfit(void)
+{
+	attached = false;
+	osmtalk_report_misfit(osmtalk_worker_number());
+	osmtalk_slot_set_start_failures(osmtalk_slot_start_failures() + 1);
+	if (osmtalk_slot_take_wake() & OSMTALK_WAKE_START)
+		osmtalk_slot_set_state(OSMTALK_SLOT_WANTED); /* updated since it looked */
+	proc_exit(0);
+}
+
+/*
  * Ends the process because there is nothing for it to do: the database does
  * not have the extension, or has another one of the name, which wants a worker
  * of its own.
@@ -470,86 +512,52 @@ quit(OsmtalkPresence presence)
 {
 	bool wanted = presence == OSMTALK_REPLACED;
 
+	if (presence == OSMTALK_OTHER_VERSION)
+		quit_unfit();
+	if (presence == OSMTALK_PRESENT)
+		proc_exit(0); /* it was not when that was noticed: it is to be started again */
 	if (attached)
 		ereport(LOG, errmsg("osmtalk: the extension was dropped, %s ends", MyBgworkerEntry->bgw_name));
 	/* what an extension that was created since has left here */
-	else if (osmtalk_slot_take_wake() != 0)
+	else if ((osmtalk_slot_take_wake() & OSMTALK_WAKE_START) != 0)
 		wanted = true;
 	attached = false;
 	osmtalk_slot_set_state(wanted ? OSMTALK_SLOT_WANTED : OSMTALK_SLOT_NO_EXTENSION);
 	proc_exit(0);
 }
 
-/* ---- calls whose time is up ---- */
+/* ---- the pause ---- */
 
 static void
-expire_calls(void)
+note_pause(bool now_paused, TimestampTz now)
 {
-	long pause = OVERDUE_INTERVAL_MS;
+	if (now_paused && !paused)
+		leave_after = TimestampTzPlusMilliseconds(now, PAUSE_GRACE_MS);
+	paused = now_paused;
+}
 
-	PG_TRY();
-	{
-		switch (osmtalk_expire_calls())
-		{
-			case OSMTALK_EXPIRED_ALL:
-				break;
-			case OSMTALK_EXPIRED_SOME:
-				pause = 0;
-				break;
-			case OSMTALK_EXPIRED_NONE:
-				/* locked, or refused by a trigger of the user's */
-				pause = LONGEST_PAUSE_MS;
-				break;
-		}
-	}
-	PG_CATCH();
-	{
-		ErrorData *error = take_error();
-
-		ereport(LOG,
-				errcode(error->sqlerrcode),
-				errmsg("osmtalk: could not decide overdue calls: %s", error->message));
-		osmtalk_slot_note_error(error->message);
-		FreeErrorData(error);
-		pause = LONGEST_PAUSE_MS;
-	}
-	PG_END_TRY();
-	next_overdue_check = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), pause);
+/*
+ * Leaves a paused database: once nothing is in flight, or when that takes too
+ * long, for whoever paused it may want it free of connections.  Not while
+ * results cannot be recorded: what was answered would be sent again.
+ */
+static void
+leave_if_paused(TimestampTz now)
+{
+	if (!paused || (nresults > 0 && failures > 0))
+		return;
+	if (now >= leave_after || (nresults == 0 && osmtalk_scheduler_in_flight(scheduler) == 0))
+		leave_paused();
 }
 
 static void
-report_not_adopted(void)
+leave_paused(void)
 {
-	PG_TRY();
-	{
-		osmtalk_report_not_adopted();
-	}
-	PG_CATCH();
-	{
-		FreeErrorData(take_error()); /* the next turn meets it too, if it lasts */
-	}
-	PG_END_TRY();
-}
-
-/* Removes what is old, a little at a time. */
-static void
-apply_retention(TimestampTz now)
-{
-	PG_TRY();
-	{
-		osmtalk_retention_step(now);
-	}
-	PG_CATCH();
-	{
-		ErrorData *error = take_error();
-
-		if (osmtalk_retention_failed(now))
-			ereport(LOG,
-					errcode(error->sqlerrcode),
-					errmsg("osmtalk: old events could not be removed: %s", error->message));
-		FreeErrorData(error);
-	}
-	PG_END_TRY();
+	ereport(LOG,
+			errmsg("osmtalk: sending is paused, %s ends", MyBgworkerEntry->bgw_name),
+			errhint("SELECT osmtalk.resume() in this database goes on."));
+	osmtalk_slot_set_state(OSMTALK_SLOT_NO_EXTENSION);
+	proc_exit(0);
 }
 
 /* ---- results ---- */
@@ -603,12 +611,14 @@ wait_for_something(TimestampTz now)
 			timeout = Min(timeout, until(now, settle_after));
 		if (next_share != DT_NOEND)
 			timeout = Min(timeout, until(now, Max(next_share, turn_after)));
-		if (osmtalk_enabled && turn_after <= now && osmtalk_scheduler_next_due(scheduler, &at))
+		if (may_send() && turn_after <= now && osmtalk_scheduler_next_due(scheduler, &at))
 			timeout = Min(timeout, until(now, at));
-		if (osmtalk_enabled && turn_after <= now && osmtalk_scheduler_appetite(scheduler, now) == OSMTALK_PATIENT)
+		if (may_send() && turn_after <= now && osmtalk_scheduler_appetite(scheduler, now) == OSMTALK_PATIENT)
 			timeout = Min(timeout, until(now, next_claim));
 		if (osmtalk_scheduler_ready_since(scheduler, &at))
 			timeout = Min(timeout, until(now, TimestampTzPlusMilliseconds(at, STALE_MS)));
+		if (paused && leave_after > now)
+			timeout = Min(timeout, until(now, leave_after));
 	}
 	if (for_http >= 0)
 		timeout = Min(timeout, for_http);

@@ -175,6 +175,8 @@ INSERT INTO functions VALUES
 	('redeliver(event_id text)', 'void', 'v', 'u'),
 	('wait_until_drained(timeout interval DEFAULT ''00:00:30''::interval)', 'boolean', 'v', 'u'),
 	('adopt(discard boolean DEFAULT false)', 'bigint', 'v', 'u'),
+	('pause()', 'void', 'v', 'u'),
+	('resume()', 'void', 'v', 'u'),
 	('is_webhook_url(url text)', 'boolean', 'i', 's'),
 	('expire_calls(max_calls integer DEFAULT 500)', 'bigint', 'v', 'u');
 SELECT is_empty($$
@@ -211,7 +213,7 @@ SELECT results_eq($$
 SELECT results_eq($$
 	SELECT p.proname::text COLLATE "default" FROM pg_proc p WHERE p.pronamespace = 'osmtalk'::regnamespace AND p.prosecdef
 	   AND p.prorettype <> 'trigger'::regtype ORDER BY p.proname $$,
-	ARRAY['adopt', 'apply_retention', 'place_call', 'place_next_call', 'redeliver', 'requeue_lead', 'send_test_event', 'wait_until_drained'],
+	ARRAY['adopt', 'apply_retention', 'pause', 'place_call', 'place_next_call', 'redeliver', 'requeue_lead', 'resume', 'send_test_event', 'wait_until_drained'],
 	'and these functions for users');
 SELECT is_empty($$
 	SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = 'osmtalk'::regnamespace AND p.prosecdef

@@ -6,7 +6,7 @@
 \set ON_ERROR_STOP on
 BEGIN;
 SET LOCAL search_path = public;
-SELECT plan(92);
+SELECT plan(96);
 
 CREATE ROLE osmtalk_test_nobody;
 CREATE ROLE osmtalk_test_app;			-- records facts, and no more
@@ -68,7 +68,7 @@ SELECT pg_temp.acts_as('osmtalk_test_nobody', command, '42501', 'USAGE alone: ' 
 	'SELECT osmtalk.place_call(''ld9'')', 'SELECT osmtalk.place_next_call(''cmp'')', 'SELECT osmtalk.requeue_lead(''ld1'')', 'SELECT osmtalk.redeliver(''x'')',
 	'SELECT osmtalk.send_test_event(''org'')', 'SELECT osmtalk.adopt()', 'SELECT osmtalk.wait_until_drained(''0'')', 'SELECT osmtalk.expire_calls()',
 	'SELECT osmtalk.delivery_target(''webhook.test'', ''org'', ''cmp'')', 'SELECT osmtalk.record_event(''t'', ''org'', NULL, NULL, NULL, ''b'')',
-	'SELECT osmtalk.is_dnc_listed(''org'', ''+919876543210'')', 'SELECT osmtalk.start_worker()', 'CREATE TABLE osmtalk.mine ()']) command;
+	'SELECT osmtalk.is_dnc_listed(''org'', ''+919876543210'')', 'SELECT osmtalk.start_worker()', 'SELECT osmtalk.pause()', 'SELECT osmtalk.resume()', 'CREATE TABLE osmtalk.mine ()']) command;
 CREATE TABLE public.mine (id text);
 GRANT ALL ON public.mine TO osmtalk_test_nobody;
 SELECT pg_temp.acts_as('osmtalk_test_nobody', 'CREATE TRIGGER t AFTER INSERT ON public.mine FOR EACH ROW EXECUTE FUNCTION osmtalk.calls_after_insert()', '42501', 'a trigger function with the owner''s rights is nobody''s to use on his own table');
@@ -105,10 +105,11 @@ SELECT pg_temp.acts_as('osmtalk_test_app', 'INSERT INTO osmtalk.calls (id, lead_
 -- The dialer: functions
 -- ---------------------------------------------------------------------------
 GRANT EXECUTE ON FUNCTION osmtalk.place_call(text), osmtalk.place_next_call(text), osmtalk.requeue_lead(text, timestamptz), osmtalk.send_test_event(text, text),
-	osmtalk.redeliver(text), osmtalk.wait_until_drained(interval), osmtalk.adopt(boolean) TO osmtalk_test_dialer;
+	osmtalk.redeliver(text), osmtalk.wait_until_drained(interval), osmtalk.adopt(boolean), osmtalk.pause(), osmtalk.resume() TO osmtalk_test_dialer;
 SELECT pg_temp.acts_as('osmtalk_test_dialer', command, '00000', 'EXECUTE is enough: ' || command) FROM unnest(ARRAY[
 	'SELECT osmtalk.place_call(''ld9'')', 'SELECT osmtalk.place_next_call(''cmp'')', 'SELECT osmtalk.requeue_lead(''ld2'')', 'SELECT osmtalk.send_test_event(''org'', ''cmp'')',
-	format('SELECT osmtalk.redeliver(%L)', (SELECT min(id) FROM osmtalk.events)), 'SELECT osmtalk.wait_until_drained(''0'')', 'SELECT osmtalk.adopt()']) command;
+	format('SELECT osmtalk.redeliver(%L)', (SELECT min(id) FROM osmtalk.events)), 'SELECT osmtalk.wait_until_drained(''0'')', 'SELECT osmtalk.adopt()',
+	'SELECT osmtalk.pause()', 'SELECT osmtalk.resume()']) command;
 SELECT pg_temp.acts_as('osmtalk_test_dialer', 'SELECT 1 FROM osmtalk.calls', '42501', 'and gives nothing else');
 
 -- ---------------------------------------------------------------------------

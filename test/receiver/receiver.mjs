@@ -17,6 +17,7 @@
 //     /status/NNN   answers with that status and a small body
 //     /slow/MS      answers 200 after MS milliseconds
 //     /hang…        never answers
+//     /hold…        answers 200 when the process gets the signal USR2
 //     /reset…       resets the connection
 //     /trickle…     200, then one byte every 100 ms for ever
 //     /big…         200 and a body without end
@@ -34,6 +35,7 @@ import { performance } from "node:perf_hooks";
 const options = parseArguments(process.argv.slice(2));
 const logFd = fs.openSync(options.log, "a");
 const hugeChunk = Buffer.alloc(64 * 1024, "x");
+const held = [];
 let seq = 0;
 
 function parseArguments(args) {
@@ -109,6 +111,7 @@ function record(request, rawBody) {
         attempts: lead.attempts ?? null,
         verified: verdict(request.url, rawBody, request.headers["x-osmtalk-signature"]),
         headers: request.headers,
+        port: request.socket.remotePort, // the same, while a connection is used again
         bytes: rawBody.length,
         sha256: crypto.createHash("sha256").update(rawBody).digest("hex"),
         // Sub-millisecond wall clock, which Date.now() is not.
@@ -134,6 +137,8 @@ function answer(request, response, rawBody) {
         setTimeout(() => response.writeHead(200).end("slow\n"), Number(second));
     } else if (starts("hang")) {
         // nothing, ever
+    } else if (starts("hold")) {
+        held.push(response);
     } else if (starts("reset")) {
         // A TLS socket has no RST of its own: reset what is below it.
         const socket = request.socket;
@@ -186,6 +191,9 @@ server.on("clientError", (error, socket) => socket.destroy());
 server.on("tlsClientError", () => {});
 process.on("SIGTERM", () => process.exit(0));
 process.on("SIGINT", () => process.exit(0));
+process.on("SIGUSR2", () => {
+    for (const response of held.splice(0)) response.writeHead(200).end("held\n");
+});
 
 server.listen({ host: "127.0.0.1", port: 0, backlog: 4096 }, () => {
     fs.writeSync(1, JSON.stringify({ port: server.address().port }) + "\n");

@@ -98,6 +98,21 @@ my $reset = event_to($receiver->url('/reset'));
 state_of($node, $db, $reset);
 my $posts = () = $receiver->requests(eventId => $reset);
 is(sql("SELECT count(*) FROM osmtalk.delivery_attempts WHERE event_id = '$reset'"), $posts, 'a reset connection: each request has its attempt');
+# A connection that has been idle is one that may be about to be closed.
+{
+	my $keyed = Osmtalk::Receiver->new(secret => 'whsec_of_the_idle_one_0123456789');
+	sql("INSERT INTO osmtalk.org_settings VALUES ('idle', '" . $keyed->url . "', 'whsec_of_the_idle_one_0123456789')");
+	my @sent = map { request_of($keyed, $_) } split /\n/, sql("SELECT osmtalk.send_test_event('idle') FROM generate_series(1, 6)");
+	my %before = map { $_->{port} => 1 } @sent;
+	cmp_ok(scalar(keys %before), '<', 6, 'connections are used again');
+	$node->poll_query_until($db, "SELECT clock_timestamp() - max(started_at) > interval '600 ms' FROM osmtalk.delivery_attempts");
+	my $late = sql("SELECT osmtalk.send_test_event('idle')");
+	my $request = request_of($keyed, $late);
+	ok($request->{port} && !$before{ $request->{port} }, 'but none that has been idle for half a second');
+	ok(!(grep { !$_->{verified} } @sent, $request), 'a request that was prepared a second time is signed like the others');
+	is(state_of($node, $db, $late), 'delivered|1|204|', 'and is one attempt');
+	$keyed->stop;
+}
 like(result_of("http://127.0.0.1:$unused_port/"), qr/^failed\|1\|\|Could(n't| not) connect/i, 'nobody listens');
 like(result_of('http://no-such-host.invalid/'), qr/^failed\|1\|\|Could(n't| not) resolve/i, 'a name that does not resolve');
 like(result_of("https://127.0.0.1:" . $receiver->port), qr/^failed\|1\|\|SSL/i, 'no TLS where TLS is wanted');

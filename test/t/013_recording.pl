@@ -61,6 +61,13 @@ cannot_record('a lock',
 	sub { $session->query_safe("BEGIN; LOCK osmtalk.delivery_attempts IN ACCESS EXCLUSIVE MODE") },
 	sub { $session->query_safe('COMMIT') },
 	qr/lock timeout/);
+# the test's own sessions may write
+$ENV{PGOPTIONS} = '-c default_transaction_read_only=off';
+cannot_record('a server set to read-only',
+	sub { setting($node, 'default_transaction_read_only' => 'on') },
+	sub { setting($node, 'default_transaction_read_only' => undef) },
+	qr/read-only transaction/);
+delete $ENV{PGOPTIONS};
 like(log_since($node), qr/nothing is sent until the outbox works again: .*the disk is full/, 'the log says so');
 my $complaints = () = log_since($node) =~ /nothing is sent until the outbox works again/g;
 cmp_ok($complaints, '<', 20, 'and not all the time');

@@ -88,11 +88,11 @@ sql(join "\n", map {
 		sprintf "INSERT INTO osmtalk.org_settings VALUES ('hung%d', 'http://%s:%d/');", $_, $hung[$_]->sockhost, $hung[$_]->sockport
 	} 0 .. $#hung);
 sql("SELECT count(osmtalk.send_test_event(org_id)) FROM osmtalk.org_settings, generate_series(1, 3) WHERE org_id LIKE 'hung%'");
-$node->poll_query_until($db, "SELECT in_flight >= 100 FROM osmtalk.worker_status");
+$node->poll_query_until($db, "SELECT in_flight >= 90 FROM osmtalk.worker_status") or die "too few requests hang";
 $slowest = slowest_of(50);
 note sprintf 'beside 300 hung endpoints: the slowest of 50 took %.0f ms', 1000 * $slowest;
 cmp_ok($slowest, '<', 1, 'hung endpoints, however many, delay nobody');
-cmp_ok(sql("SELECT in_flight FROM osmtalk.worker_status"), '<=', 129, 'half of the requests are for the others');
+cmp_ok(sql("SELECT in_flight FROM osmtalk.worker_status"), '<=', 97, 'five eighths of the requests are for the others');
 # one that is new has still to prove itself
 my $new = Osmtalk::Receiver->new;
 sql("INSERT INTO osmtalk.org_settings VALUES ('new', '" . $new->url . "')");
@@ -105,7 +105,7 @@ cmp_ok($took, '<', 16, 'a new endpoint among them gets its turn');
 # once they have shown that they do not answer, they stand behind
 $node->poll_query_until($db, "SELECT count(DISTINCT org_id) = 300 FROM osmtalk.deliveries WHERE org_id LIKE 'hung%' AND attempts > 0");
 sql("SELECT count(osmtalk.send_test_event(org_id)) FROM osmtalk.org_settings, generate_series(1, 3) WHERE org_id LIKE 'hung%'");
-$node->poll_query_until($db, "SELECT in_flight >= 50 FROM osmtalk.worker_status");
+$node->poll_query_until($db, "SELECT in_flight >= 30 FROM osmtalk.worker_status") or die "too few requests hang";
 my $newer = Osmtalk::Receiver->new;
 sql("INSERT INTO osmtalk.org_settings VALUES ('newer', '" . $newer->url . "')");
 $begun = now();

@@ -204,6 +204,17 @@ sql("UPDATE osmtalk.org_settings SET default_webhook_url = '" . $receiver->url('
 ok(wait_for(sub { sql("SELECT count(*) FROM osmtalk.events") eq '4' }, 'old events to go'), 'the worker removes old events');
 is_query($node, $db, 'SELECT state, count(*) FROM osmtalk.deliveries GROUP BY 1 ORDER BY 1', "failed|3\npending|1", 'and those alone');
 
+# a transaction that is open for longer than anything is kept, and its event's slot long over
+my $long = session($node, $db);
+$long->query_safe('BEGIN');
+my $of_long = $long->query_safe("SELECT test.event('cmp_plain')");
+my $its_slot = $long->query_safe("SELECT slot FROM osmtalk.events WHERE id = '$of_long'");
+sql("UPDATE osmtalk.org_settings SET default_webhook_url = '" . $receiver->url . "'");
+$node->poll_query_until($db, "SELECT osmtalk.slot_is_over($its_slot\::int2)");
+$long->query_safe('COMMIT');
+$long->quit;
+like(state_of($node, $db, $of_long), qr/^delivered/, 'an event whose transaction was open for longer than osmtalk.retention is delivered');
+
 # what goes wrong with it does not stop it from sending
 my $log = -s $node->logfile;
 sql("CREATE FUNCTION test.refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''refused''; END';

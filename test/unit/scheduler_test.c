@@ -626,7 +626,7 @@ test_hung_endpoints(void)
 	finish(1, OSMTALK_ANSWERED);
 	go(5 * SECOND);
 	CHECK(in_flight_of(1) == 32, "the healthy one keeps it when they have been hanging for a while");
-	CHECK(in_flight_of(ALL) == 128 + 32, "they count as sick then, and other fresh ones come in, up to a half: %d", in_flight_of(ALL));
+	CHECK(in_flight_of(ALL) == 96 + 32, "they count as sick then, and other fresh ones come in, up to three eighths: %d", in_flight_of(ALL));
 	finish(1, OSMTALK_ANSWERED);
 	for (int i = 1; i < 40; i++)
 	{
@@ -639,15 +639,22 @@ test_hung_endpoints(void)
 			sick += tickets[j]->endpoint->hash >= 1000 && tickets[j]->endpoint->tried;
 			others += tickets[j]->endpoint->hash >= 1000 && !tickets[j]->endpoint->tried;
 		}
-		if (sick > 64 || others > 64)
+		if (sick > 32 || others > 64)
 			break;
 	}
-	CHECK(sick == 64 && others == 0, "when all have timed out, the sick hold a quarter: %d", sick);
+	CHECK(sick == 32 && others == 0, "when all have timed out, the sick hold an eighth: %d", sick);
 	for (int i = 0; i < 500; i++)
 		add(2000 + i, 1, 10);
 	go(6 * SECOND);
-	CHECK(in_flight_of(2000) == 1 && in_flight_of(ALL) - in_flight_of(1) == 128, "fresh ones get theirs beside them, together a half: %d",
-		  in_flight_of(ALL) - in_flight_of(1));
+	CHECK(in_flight_of(1) == 0 && in_flight_of(2000) == 1 && in_flight_of(ALL) == 96, "fresh ones get theirs beside them, together three eighths: %d",
+		  in_flight_of(ALL));
+	add_more(1, 10);
+	go(6 * SECOND);
+	for (int i = 0; i < 500; i++)
+		finish(2000 + i, OSMTALK_NOT_SENT);
+	go(6 * SECOND);
+	CHECK(in_flight_of(1) == 10 && in_flight_of(ALL) == 10 + 32 + 32, "and half of that while the healthy one is served: %d",
+		  in_flight_of(ALL));
 
 	/* in small */
 	fresh(8, 4);
@@ -660,14 +667,14 @@ test_hung_endpoints(void)
 	for (int i = 1; i <= 4; i++)
 		add_more(i, 5);
 	go(0);
-	CHECK(in_flight_of(ALL) == 2 && ready_of(ALL) == 0, "a quarter is never more: %d", in_flight_of(ALL));
+	CHECK(in_flight_of(ALL) == 1 && ready_of(ALL) == 0, "an eighth is never more: %d", in_flight_of(ALL));
 	for (int i = 5; i <= 8; i++)
 		add(i, 1, 5);
 	go(0);
-	CHECK(in_flight_of(ALL) == 4 && in_flight_of(5) + in_flight_of(6) == 2, "nor is a half: %d", in_flight_of(ALL));
+	CHECK(in_flight_of(ALL) == 3 && in_flight_of(5) + in_flight_of(6) == 2, "nor are three: %d", in_flight_of(ALL));
 	finish(ALL, OSMTALK_NO_ANSWER);
 	go(0);
-	CHECK(in_flight_of(ALL) == 4 && in_flight_of(6) + in_flight_of(7) + in_flight_of(8) == 2, "the others have their turn");
+	CHECK(in_flight_of(ALL) == 3 && in_flight_of(6) + in_flight_of(7) + in_flight_of(8) == 2, "the others have their turn");
 }
 
 /* Many that hang come at once with few that do not, found in no order. */
@@ -744,10 +751,13 @@ test_slow(void)
 	end(osmtalk_scheduler_oldest(s), OSMTALK_ANSWERED, true);
 	finish(3, OSMTALK_ANSWERED);
 	CHECK(go(SECOND) == 0, "then it counts as sick, and gets no more");
+	while (in_flight_of(1) > 24)
+		end(osmtalk_scheduler_oldest(s), OSMTALK_ANSWERED, true);
 	add(4, 1, 1);
-	CHECK(go(SECOND) == 1, "it held one less than half of the slots, a fresh one gets that");
+	CHECK(go(SECOND) == 0, "while it holds three eighths of the slots, a fresh one waits");
+	end(osmtalk_scheduler_oldest(s), OSMTALK_ANSWERED, true);
 	add(5, 1, 1);
-	CHECK(go(SECOND) == 0, "and the next one waits");
+	CHECK(go(SECOND) == 1, "when it holds one less, that one gets it, and the next one waits");
 	add_more(2, 1000);
 	go(SECOND);
 	CHECK(in_flight_of(2) == 32, "the healthy take what is left: %d", in_flight_of(2));
@@ -1500,8 +1510,12 @@ count_standings(int has[3], bool started_only)
 static bool
 is_due(Standing standing, const int has[3])
 {
+	int			unproven = share(4) + share(8);
+
+	if (unproven > share(2))
+		unproven = share(2);
 	return standing == PROVEN ||
-		(has[FRESH] + has[SICK] < share(2) && has[standing] < share(4));
+		(has[FRESH] + has[SICK] < unproven && has[standing] < share(standing == FRESH && has[PROVEN] == 0 ? 4 : 8));
 }
 
 static bool
@@ -1567,7 +1581,7 @@ check_counts(void)
 static bool
 waits_to_probe(int standing, const int has[3])
 {
-	return standing == SICK && has[PROVEN] > 0 && r.now < r.probed + 5000;
+	return standing == SICK && has[PROVEN] > 0 && r.now < r.probed + 10000;
 }
 
 /* Not for so many endpoints that some are forgotten: to ask would make them. */

@@ -107,7 +107,7 @@ export async function isolation(ctx) {
     const sicknesses = [null, ten, many];
 
     const events = ctx.size(50000);
-    const seconds = ctx.seconds(10);
+    const seconds = ctx.seconds(20);
     const [alone, with10, with500] = await interleaved(ctx.pairs,
         ...sicknesses.map((sick) => (round) => {
             ctx.progress(`burst, ${sick?.endpoints ?? 0} sick endpoints, round ${round + 1}`);

@@ -46,6 +46,9 @@ sub port { return $_[0]->{port}; }
 sub url { return "$_[0]->{scheme}://127.0.0.1:$_[0]->{port}" . ($_[1] // '/'); }
 sub stop { return $_[0]->{process}->stop; }
 
+# Answers all that is held so far (/hold).
+sub let_go { return kill 'USR2', $_[0]->{process}->pid; }
+
 # The lines of the log so far, as they are: for many requests, and quick.
 sub lines
 {

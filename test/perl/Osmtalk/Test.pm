@@ -60,10 +60,12 @@ sub measure
 #   conf     => further settings
 #   stream   => for standbys
 #   start    => false: do not start it
+#   installation => an Osmtalk::Installation instead of the stage's programs
 sub new_cluster
 {
 	my ($name, %options) = @_;
-	my $node = PostgreSQL::Test::Cluster->new($name);
+	my $installation = $options{installation};
+	my $node = PostgreSQL::Test::Cluster->new($name, $installation ? (install_path => $installation->path) : ());
 
 	$node->init(extra => [ '--encoding=UTF8', '--locale=C' ], allows_streaming => $options{stream});
 	$node->append_conf('postgresql.conf', <<'END' . ($options{conf} // ''));

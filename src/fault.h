@@ -1,0 +1,38 @@
+/*
+ * fault.h
+ *		Faults on purpose, for tests of what the worker does about them.
+ *
+ * Only where the sources are compiled with -DOSMTALK_FAULTS are there the
+ * settings that cause them (settings.c); no installation is compiled so.
+ */
+#ifndef OSMTALK_FAULT_H
+#define OSMTALK_FAULT_H
+
+#ifdef OSMTALK_FAULTS
+
+#include "settings.h"
+
+/* The worker dies of its own when it is about to send that event. */
+static inline void
+osmtalk_fault_at_event(const char *event_id)
+{
+	if (strcmp(event_id, osmtalk_fault_event) == 0)
+		abort();
+}
+
+/* A statement of the worker's that contains that text fails. */
+static inline void
+osmtalk_fault_at_statement(const char *sql)
+{
+	if (osmtalk_fault_statement[0] != '\0' && strstr(sql, osmtalk_fault_statement) != NULL)
+		ereport(ERROR, errmsg("fault at \"%s\"", osmtalk_fault_statement));
+}
+
+#else
+
+#define osmtalk_fault_at_event(event_id) ((void) 0)
+#define osmtalk_fault_at_statement(sql) ((void) 0)
+
+#endif
+
+#endif

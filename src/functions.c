@@ -1,0 +1,117 @@
+/*
+ * functions.c
+ *		The SQL side of what knows nothing of PostgreSQL: ids, signatures,
+ *		endpoints.  And the identity of a database.
+ *
+ * Arguments are unpacked, failures become errors; how a thing is done is for
+ * the module that does it.
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "common/hashfn.h"
+#include "endpoint.h"
+#include "fmgr.h"
+#include "ids.h"
+#include "miscadmin.h"
+#include "signing.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
+PG_FUNCTION_INFO_V1(osmtalk_new_id);
+PG_FUNCTION_INFO_V1(osmtalk_current_origin);
+PG_FUNCTION_INFO_V1(osmtalk_signature);
+PG_FUNCTION_INFO_V1(osmtalk_verify_signature);
+PG_FUNCTION_INFO_V1(osmtalk_endpoint_hash);
+
+/* ---- ids ---- */
+
+Datum
+osmtalk_new_id(PG_FUNCTION_ARGS)
+{
+	text *prefix = PG_GETARG_TEXT_PP(0);
+	size_t prefix_len = VARSIZE_ANY_EXHDR(prefix);
+	size_t len = VARHDRSZ + prefix_len + OSMTALK_ID_TAIL_LEN;
+	text *result = palloc(len);
+	uint64 microseconds;
+	uint8 random[OSMTALK_ID_RANDOM_DIGITS];
+
+	/* since the Unix epoch, so that it does not become negative */
+	microseconds = (uint64) (GetCurrentTimestamp() +
+							 (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY);
+	if (!pg_strong_random(random, sizeof(random)))
+		ereport(ERROR,
+				errcode(ERRCODE_INTERNAL_ERROR),
+				errmsg("could not generate random values"));
+
+	SET_VARSIZE(result, len);
+	osmtalk_id_write(VARDATA_ANY(prefix), prefix_len, microseconds, random, VARDATA(result));
+	PG_RETURN_TEXT_P(result);
+}
+
+/*
+ * A restored dump, a TEMPLATE copy and an upgraded cluster differ in one of
+ * the two parts; a physical copy does not, and cannot be told from a failover.
+ */
+Datum
+osmtalk_current_origin(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TEXT_P(cstring_to_text(psprintf(UINT64_FORMAT "/%u", GetSystemIdentifier(), MyDatabaseId)));
+}
+
+/* ---- signatures ---- */
+
+Datum
+osmtalk_signature(PG_FUNCTION_ARGS)
+{
+	text *body = PG_GETARG_TEXT_PP(0);
+	text *secret = PG_GETARG_TEXT_PP(1);
+	char signature[OSMTALK_SIGNATURE_LEN + 1];
+
+	if (!osmtalk_sign(VARDATA_ANY(body), VARSIZE_ANY_EXHDR(body),
+					  VARDATA_ANY(secret), VARSIZE_ANY_EXHDR(secret), signature))
+		ereport(ERROR,
+				errcode(ERRCODE_INTERNAL_ERROR),
+				errmsg("could not compute an HMAC-SHA256"));
+	PG_RETURN_TEXT_P(cstring_to_text(signature));
+}
+
+Datum
+osmtalk_verify_signature(PG_FUNCTION_ARGS)
+{
+	text *body;
+	text *secret;
+	text *header;
+
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(2))
+		PG_RETURN_BOOL(false);
+
+	body = PG_GETARG_TEXT_PP(0);
+	secret = PG_GETARG_TEXT_PP(1);
+	header = PG_GETARG_TEXT_PP(2);
+	PG_RETURN_BOOL(osmtalk_verify(VARDATA_ANY(body), VARSIZE_ANY_EXHDR(body),
+								  VARDATA_ANY(secret), VARSIZE_ANY_EXHDR(secret),
+								  VARDATA_ANY(header), VARSIZE_ANY_EXHDR(header)));
+}
+
+/* ---- endpoints ---- */
+
+int64
+osmtalk_endpoint_of(const char *url, size_t len, char name[OSMTALK_ENDPOINT_LEN])
+{
+	size_t n = osmtalk_endpoint_name(url, len, name);
+
+	return n == 0 ? 0 : (int64) hash_bytes_extended((const unsigned char *) name, (int) n, 0);
+}
+
+Datum
+osmtalk_endpoint_hash(PG_FUNCTION_ARGS)
+{
+	text *url = PG_GETARG_TEXT_PP(0);
+	char name[OSMTALK_ENDPOINT_LEN];
+
+	PG_RETURN_INT64(osmtalk_endpoint_of(VARDATA_ANY(url), VARSIZE_ANY_EXHDR(url), name));
+}
