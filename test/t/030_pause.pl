@@ -131,12 +131,15 @@ is_query($node, $db, "SELECT osmtalk.wait_until_drained('60 s')", 't', 'resume()
 is_query($node, $db, "SELECT count(*) FROM osmtalk.deliveries WHERE attempts = 2 AND state = 'delivered'", 500, 'with the next number');
 
 # results that cannot be recorded are not thrown away
-goes_to('/slow/300');
+goes_to('/slow/1000');
 my $session = session($node, $db);
 $event = sql("SELECT test.event('cmp_plain')");
 request_of($receiver, $event);
+my $told = $session->query_safe('SELECT osmtalk.pause(); SELECT clock_timestamp()');
+$told = (split /\n/, $told)[-1];
+# the worker knows of the pause, and has no answer yet
+$node->poll_query_until('postgres', "SELECT state_change > '$told' FROM pg_stat_activity WHERE backend_type = 'osmtalk worker' AND datname = 'app'");
 $session->query_safe('BEGIN; LOCK osmtalk.delivery_attempts IN ACCESS EXCLUSIVE MODE');
-sql('SELECT osmtalk.pause()');
 $node->poll_query_until('postgres', "SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_type = 'osmtalk worker' AND datname = 'app' AND wait_event_type = 'Lock'");
 $session->query_safe('SELECT pg_sleep(2)'); # the time it would have had otherwise
 is_query($node, 'postgres', "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'osmtalk worker' AND datname = 'app'", 1, 'while results cannot be recorded the worker stays');
