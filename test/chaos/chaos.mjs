@@ -16,7 +16,7 @@ import path from "node:path";
 
 import { firstLine, sleep, start, stop } from "../bench/process.mjs";
 import { becomes, Cluster, database } from "./cluster.mjs";
-import { faults, killed, makeNextVersion } from "./faults.mjs";
+import { faults, killed, makeFormerVersion } from "./faults.mjs";
 import { judge, Ledger, Watch } from "./oracle.mjs";
 import { Random } from "./random.mjs";
 import { failures, print, table } from "./report.mjs";
@@ -45,7 +45,7 @@ async function setUp() {
         logFile: path.join(STAGE, "server.log"),
         clock: { library: clockLibrary, file: path.join(STAGE, "clock") },
     });
-    await makeNextVersion();
+    await makeFormerVersion();
     await cluster.create({
         listen_addresses: "",
         unix_socket_directories: process.env.SOCKETS,

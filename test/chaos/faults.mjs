@@ -33,16 +33,19 @@ async function setForAWhile({ cluster, random }, setting, value, usual) {
 
 const day = 86400;
 const settleSeconds = 10; // until what a session had committed has a result: far more than any receiver takes
-const nextVersion = "next"; // of the extension, which is not: an upgrade that takes the locks that upgrades take
+const { OLDEST_OBJECTS: formerVersion } = process.env;
 
-// Into the private installation alone.
-export async function makeNextVersion() {
+// A version that never was, and a step from it that takes the locks that upgrades
+// take.  The worker serves its objects, as it does those that an upgrade has yet to
+// reach.  Into the private installation alone.
+export async function makeFormerVersion() {
     const { stdout } = await run(path.join(process.env.BINDIR, "pg_config"), ["--sharedir"]);
     const directory = path.join(stdout.trim(), "extension");
     const version = fs.readFileSync(path.join(directory, "osmtalk.control"), "utf8").match(/^default_version *= *'(.*)'/m)[1];
-    fs.writeFileSync(path.join(directory, `osmtalk--${version}--${nextVersion}.sql`),
-        "ALTER TABLE osmtalk.outbox ADD COLUMN of_the_next_version int;\n" +
-        "ALTER TABLE osmtalk.calls ADD COLUMN of_the_next_version int;\n");
+    fs.copyFileSync(path.join(directory, `osmtalk--${version}.sql`), path.join(directory, `osmtalk--${formerVersion}.sql`));
+    fs.writeFileSync(path.join(directory, `osmtalk--${formerVersion}--${version}.sql`),
+        "ALTER TABLE osmtalk.outbox ADD COLUMN of_the_new_version int;\n" +
+        "ALTER TABLE osmtalk.calls ADD COLUMN of_the_new_version int;\n");
 }
 
 // Seconds that a statement took, of the longest of its kind.
@@ -141,10 +144,10 @@ export const faults = {
             const { cluster, random, url, complain } = context;
             const send = (n) => `SELECT count(osmtalk.send_test_event('org')) FROM generate_series(1, ${n})`;
             await cluster.sql("CREATE DATABASE sibling");
-            await cluster.sql("CREATE EXTENSION osmtalk", "sibling");
+            await cluster.sql(`CREATE EXTENSION osmtalk VERSION '${formerVersion}'`, "sibling");
             await cluster.sql(`INSERT INTO osmtalk.org_settings (org_id, default_webhook_url) VALUES ('org', '${url}/sibling')`, "sibling");
             await cluster.sql(send(random.integer(1, 500)), "sibling");
-            await timed(context, "ALTER EXTENSION UPDATE", `ALTER EXTENSION osmtalk UPDATE TO '${nextVersion}'`, "sibling");
+            await timed(context, "ALTER EXTENSION UPDATE", "ALTER EXTENSION osmtalk UPDATE", "sibling");
             await cluster.sql(send(20), "sibling");
             if (await cluster.value("SELECT osmtalk.wait_until_drained('20 s')", "sibling") !== "t")
                 complain("after ALTER EXTENSION UPDATE the sibling's events are not delivered");
