@@ -3,9 +3,10 @@
  *		Tells a worker that died of its own from one that was killed.
  *
  * An event that makes its worker crash must be found out; a worker that is
- * killed from outside, by whatever signal, must condemn none.  Shared memory
- * does not survive either, so a crash leaves a file, beside those of the
- * statistics.
+ * killed from outside, by whatever signal, must condemn none, nor must one
+ * whose server cannot go on (PANIC, as when there is no room for its log).
+ * Shared memory does not survive any of them, so a crash leaves a file, beside
+ * those of the statistics.
  */
 #include "postgres.h"
 
@@ -18,6 +19,9 @@
 
 static char crash_file[MAXPGPATH];
 
+static emit_log_hook_type next_emit_log = NULL;
+static volatile sig_atomic_t panicked = false;
+
 /* By kill() or the like, which the kernel's own signals for faults are not, by another process. */
 static bool
 is_from_outside(const siginfo_t *info)
@@ -25,11 +29,21 @@ is_from_outside(const siginfo_t *info)
 	return (info->si_code <= 0 || info->si_code == SI_USER) && info->si_pid != getpid();
 }
 
+/* What is said before the server's abort(). */
+static void
+note_panic(ErrorData *error)
+{
+	if (error->elevel >= PANIC)
+		panicked = true;
+	if (next_emit_log != NULL)
+		next_emit_log(error);
+}
+
 /* Async-signal-safe. */
 static void
 note_crash(int signo, siginfo_t *info, void *context)
 {
-	int fd = is_from_outside(info) ? -1 : open(crash_file, O_CREAT | O_WRONLY, 0600);
+	int fd = is_from_outside(info) || panicked ? -1 : open(crash_file, O_CREAT | O_WRONLY, 0600);
 
 	if (fd >= 0)
 		close(fd);
@@ -53,6 +67,8 @@ osmtalk_crash_watch(Oid database, int worker)
 	struct sigaction action = {0};
 
 	name_file(crash_file, database, worker);
+	next_emit_log = emit_log_hook;
+	emit_log_hook = note_panic;
 	action.sa_sigaction = note_crash;
 	action.sa_flags = SA_SIGINFO;
 	if (sigaltstack(&stack, NULL) == 0)

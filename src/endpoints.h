@@ -40,6 +40,8 @@ struct OsmtalkScheduler
 	int in_flight;
 	int held;
 	int in_flight_of[STANDINGS];
+	int newcomers; /* tickets, and of them those in flight */
+	int newcomers_in_flight;
 	int hungry_of[STANDINGS]; /* endpoints */
 	bool suspect_in_flight;
 	bool suspect_held; /* picked, and not started or done */

@@ -12,12 +12,14 @@
 
 #include "settings.h"
 
-/* The worker dies of its own when it is about to send that event. */
+/* The worker dies when it is about to send that event: of its own, or because the server cannot go on. */
 static inline void
 osmtalk_fault_at_event(const char *event_id)
 {
 	if (strcmp(event_id, osmtalk_fault_event) == 0)
 		abort();
+	if (strcmp(event_id, osmtalk_fault_panic) == 0)
+		elog(PANIC, "fault at event \"%s\"", event_id);
 }
 
 /* A statement of the worker's that contains that text fails. */

@@ -191,24 +191,25 @@ share(const OsmtalkScheduler *s, int part)
 
 /*
  * The standing whose turn it is, or -1, given what each standing has, and
- * counts.  Those that have not proven themselves come first, so that they get
- * to, but hold at most three eighths of the slots: what they hold for long
- * makes the others' transactions smaller, and so more.  The fresh have two of
- * them, one while others are served, and the sick one: the sick, however many,
- * do not keep a fresh one waiting once they are known.
+ * counts, and of how many their endpoint was fresh when they were picked.
+ * Those that have not proven themselves come first, so that they get to, but
+ * hold at most three eighths of the slots: what they hold for long makes the
+ * others' transactions smaller, and so more.  The fresh have two of them, one
+ * while others are served, and the sick one: the sick, however many, do not
+ * keep a fresh one waiting once they are known.  Nor do those that hang with
+ * all that they got when they were proven: newcomers have a sixteenth in any
+ * case.
  */
 static int
-next_standing(const OsmtalkScheduler *s, const bool wants[STANDINGS], const int has[STANDINGS])
+next_standing(const OsmtalkScheduler *s, const bool wants[STANDINGS], const int has[STANDINGS], int newcomers)
 {
-	int unproven = share(s, 4) + share(s, 8);
+	int most = share(s, 4) + share(s, 8);
+	bool room = has[FRESH] + has[SICK] < (most < share(s, 2) ? most : share(s, 2));
 
-	if (has[FRESH] + has[SICK] < (unproven < share(s, 2) ? unproven : share(s, 2)))
-	{
-		if (wants[FRESH] && has[FRESH] < share(s, has[PROVEN] > 0 ? 8 : 4))
-			return FRESH;
-		if (wants[SICK] && has[SICK] < share(s, 8))
-			return SICK;
-	}
+	if (wants[FRESH] && (newcomers < s->max_in_flight / 16 || (room && has[FRESH] < share(s, has[PROVEN] > 0 ? 8 : 4))))
+		return FRESH;
+	if (wants[SICK] && room && has[SICK] < share(s, 8))
+		return SICK;
 	return wants[PROVEN] ? PROVEN : -1;
 }
 
@@ -233,7 +234,7 @@ next_to_claim(const OsmtalkScheduler *s, bool hungry, const bool may[STANDINGS])
 	}
 	if (ahead_is_full(s))
 		wants[PROVEN] = may[PROVEN] && s->hungry_of[PROVEN] > 0 && has[PROVEN] + has[FRESH] + has[SICK] < s->max_in_flight;
-	return next_standing(s, wants, has);
+	return next_standing(s, wants, has, s->newcomers);
 }
 
 static bool
@@ -333,6 +334,8 @@ osmtalk_scheduler_pick(OsmtalkScheduler *s, int64_t now)
 		e = next_in_turn(s, standing);
 		if (standing == SICK)
 			s->next_probe = now + PROBE_PAUSE;
+		t->newcomer = standing == FRESH;
+		s->newcomers += t->newcomer;
 		if (osmtalk_endpoint_has_late(e))
 			t->id = e->late[e->first_late++];
 		else if (e->found > 0)
@@ -428,7 +431,7 @@ osmtalk_scheduler_start(OsmtalkScheduler *s, int64_t now)
 
 		for (int i = 0; i < STANDINGS; i++)
 			wants[i] = s->to_start[i].count > 0;
-		standing = next_standing(s, wants, s->in_flight_of);
+		standing = next_standing(s, wants, s->in_flight_of, s->newcomers_in_flight);
 		if (s->max_in_flight == 1 && wants[PROVEN] && s->unproven_last)
 			standing = PROVEN; /* a half of one is none */
 		if (standing < 0)
@@ -449,6 +452,7 @@ osmtalk_scheduler_start(OsmtalkScheduler *s, int64_t now)
 		s->suspect_held = false;
 	s->held--;
 	e->held--;
+	s->newcomers_in_flight += t->newcomer;
 	s->in_flight++;
 	s->in_flight_of[e->standing]++;
 	e->in_flight++;
@@ -470,6 +474,7 @@ let_go(OsmtalkScheduler *s, OsmtalkTicket *t)
 {
 	OsmtalkEndpoint *e = t->endpoint;
 
+	s->newcomers -= t->newcomer;
 	if (t->stage != OSMTALK_TICKET_STARTED)
 	{
 		if (t->stage == OSMTALK_TICKET_READY)
@@ -485,6 +490,7 @@ let_go(OsmtalkScheduler *s, OsmtalkTicket *t)
 	osmtalk_tickets_remove(&s->started, t);
 	s->in_flight--;
 	s->in_flight_of[e->standing]--;
+	s->newcomers_in_flight -= t->newcomer;
 	e->in_flight--;
 	if (t->slow)
 		e->slow--;

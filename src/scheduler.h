@@ -112,6 +112,7 @@ struct OsmtalkTicket
 		OSMTALK_TICKET_READY,
 		OSMTALK_TICKET_STARTED
 	} stage;
+	bool newcomer; /* its endpoint was fresh when it was picked */
 	bool slow;	   /* counted as in flight for more than a second */
 	int64_t since; /* in this stage */
 	OsmtalkTicket *older;

@@ -35,6 +35,7 @@ char *osmtalk_ca_file = NULL;
 const OsmtalkNetworks *osmtalk_trusted_networks = NULL;
 #ifdef OSMTALK_FAULTS
 char *osmtalk_fault_event = NULL;
+char *osmtalk_fault_panic = NULL;
 char *osmtalk_fault_statement = NULL;
 #endif
 
@@ -151,6 +152,11 @@ osmtalk_define_settings(void)
 							   "The id of an event at which the worker dies.",
 							   NULL,
 							   &osmtalk_fault_event, "",
+							   PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("osmtalk.fault_panic",
+							   "The id of an event at which the worker finds that the server cannot go on.",
+							   NULL,
+							   &osmtalk_fault_panic, "",
 							   PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomStringVariable("osmtalk.fault_statement",
 							   "A part of the worker's statements that fail.",

@@ -32,6 +32,7 @@ extern PGDLLEXPORT const OsmtalkNetworks *osmtalk_trusted_networks;
 #ifdef OSMTALK_FAULTS
 /* for tests, see fault.h; "" for none */
 extern PGDLLEXPORT char *osmtalk_fault_event;
+extern PGDLLEXPORT char *osmtalk_fault_panic;
 extern PGDLLEXPORT char *osmtalk_fault_statement;
 #endif
 

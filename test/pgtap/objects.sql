@@ -83,7 +83,7 @@ INSERT INTO contract VALUES
 	('events', 'created_at', 'timestamp with time zone', true, 'now()'),
 	('events', 'skipped_reason', 'text', false, NULL),
 
-	('outbox', 'id', 'bigint', true, NULL),
+	('outbox', 'id', 'bigint', true, 'nextval(''osmtalk.outbox_id_seq''::regclass)'),
 	('outbox', 'event_id', 'text', true, NULL),
 	('outbox', 'due_at', 'timestamp with time zone', true, 'now()'),
 	('outbox', 'attempts', 'integer', true, '0'),

@@ -9,7 +9,9 @@
  *
  * Two kinds of callers are told apart by where they return to: the server,
  * which raises an ERROR ("out of memory"), and libraries, which have to find
- * their own way back.  The dynamic linker is spared: it gives up the process.
+ * their own way back.  Who gives up the process is spared: the dynamic linker,
+ * and what resolves names in glibc, which asserts that it can read its
+ * configuration; that fails as a whole.
  *
  * For glibc, whose own functions are under other names, too.
  */
@@ -18,6 +20,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <link.h>
+#include <netdb.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -54,6 +57,7 @@ extern void *__libc_realloc(void *old, size_t size);
 static Control *control = NULL; /* NULL: nothing fails */
 static Range server;
 static Range linker;
+static __thread bool spared = false;
 
 static void
 note_range(const struct dl_phdr_info *info, Range *range)
@@ -123,7 +127,7 @@ fails(const void *caller)
 	int			who;
 	uint64_t	x;
 
-	if (control == NULL || within(&linker, caller))
+	if (control == NULL || spared || within(&linker, caller))
 		return false;
 	who = within(&server, caller) ? SERVER : LIBRARIES;
 	x = __atomic_add_fetch(&control->calls[who], 1, __ATOMIC_RELAXED) * 2 + (uint64_t) who;
@@ -154,4 +158,19 @@ void *
 realloc(void *old, size_t size)
 {
 	return fails(__builtin_return_address(0)) ? NULL : __libc_realloc(old, size);
+}
+
+int
+getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **result)
+{
+	int			(*real) (const char *, const char *, const struct addrinfo *, struct addrinfo **);
+	int			failure;
+
+	if (fails(__builtin_return_address(0)))
+		return EAI_MEMORY;
+	real = (int (*) (const char *, const char *, const struct addrinfo *, struct addrinfo **)) dlsym(RTLD_NEXT, "getaddrinfo");
+	spared = true;
+	failure = real(node, service, hints, result);
+	spared = false;
+	return failure;
 }

@@ -120,4 +120,11 @@ is(sql("SELECT worker_deaths, attempts FROM osmtalk.outbox WHERE event_id = '$po
 $holding->let_go;
 like(state_of($node, $db, $poison), qr/^delivered\|7\|200/, 'it is delivered');
 
+setting($node, 'osmtalk.fault_panic' => $poison);
+$node->psql($db, "SELECT osmtalk.redeliver('$poison')");
+ok(wait_for(sub { sql("SELECT attempts FROM osmtalk.outbox WHERE event_id = '$poison'") >= 13 }, 'six deaths', 60), 'a server that cannot go on');
+is(sql("SELECT worker_deaths FROM osmtalk.outbox WHERE event_id = '$poison'"), 0, '... is not put down to an event either');
+ok(wait_for(sub { eval { setting($node, 'osmtalk.fault_panic' => undef); 1 } }, 'the setting', 60), '(and can go on)');
+ok(wait_for(sub { $holding->let_go; sql("SELECT state FROM osmtalk.deliveries WHERE event_id = '$poison'") eq 'delivered' }, 'its end', 60), 'it is delivered');
+
 done_testing();
