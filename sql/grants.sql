@@ -28,38 +28,35 @@ BEGIN
 		WITH member AS (
 			SELECT d.classid, d.objid FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension x ON x.oid = d.refobjid
 			 WHERE d.refclassid = 'pg_catalog.pg_extension'::regclass AND d.deptype = 'e' AND x.extname = 'osmtalk'),
-		object AS (
-			SELECT 'pg_catalog.pg_class'::regclass AS class, c.oid, c.relowner AS owner, c.oid::regclass::text AS name,
-				   CASE c.relkind WHEN 'S' THEN 'SEQUENCE' WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END AS kind,
-				   coalesce(c.relacl, acldefault(CASE c.relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", c.relowner)) AS acl
-			  FROM pg_catalog.pg_class c
-			 WHERE c.oid IN (SELECT objid FROM member WHERE classid = 'pg_catalog.pg_class'::regclass)
+		object (kind, name, owner, acl, alone) AS (
+			SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, c.oid::regclass::text, c.relowner,
+				   coalesce(c.relacl, acldefault(CASE c.relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", c.relowner)),
+				   -- a column's sequence goes with the table
+				   NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+								WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND c.relkind = 'S'
+								  AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.deptype IN ('a', 'i'))
+			  FROM member m JOIN pg_catalog.pg_class c ON m.classid = 'pg_catalog.pg_class'::regclass AND c.oid = m.objid
 			UNION ALL
-			SELECT 'pg_catalog.pg_proc'::regclass, p.oid, p.proowner, p.oid::regprocedure::text,
-				   'FUNCTION', coalesce(p.proacl, acldefault('f', p.proowner))
-			  FROM pg_catalog.pg_proc p
-			 WHERE p.oid IN (SELECT objid FROM member WHERE classid = 'pg_catalog.pg_proc'::regclass)
+			SELECT 'FUNCTION', p.oid::regprocedure::text, p.proowner, coalesce(p.proacl, acldefault('f', p.proowner)), true
+			  FROM member m JOIN pg_catalog.pg_proc p ON m.classid = 'pg_catalog.pg_proc'::regclass AND p.oid = m.objid
 			UNION ALL
-			-- the types of tables' rows, too: who may use one can keep the table from being altered
-			SELECT 'pg_catalog.pg_type'::regclass, t.oid, t.typowner, t.oid::regtype::text,
-				   'TYPE', coalesce(t.typacl, acldefault('T', t.typowner))
-			  FROM pg_catalog.pg_type t
-			 WHERE t.typelem = 0 AND (t.oid IN (SELECT objid FROM member WHERE classid = 'pg_catalog.pg_type'::regclass)
-									  OR t.typrelid IN (SELECT objid FROM member WHERE classid = 'pg_catalog.pg_class'::regclass)))
+			SELECT 'TYPE', t.oid::regtype::text, t.typowner, coalesce(t.typacl, acldefault('T', t.typowner)), true
+			  FROM member m JOIN pg_catalog.pg_type t ON m.classid = 'pg_catalog.pg_type'::regclass AND t.oid = m.objid
+			 WHERE t.typelem = 0
+			UNION ALL
+			-- a row's type goes with the table, too; who may use it can keep the table from being altered
+			SELECT 'TYPE', t.oid::regtype::text, t.typowner, coalesce(t.typacl, acldefault('T', t.typowner)), false
+			  FROM member m JOIN pg_catalog.pg_type t ON m.classid = 'pg_catalog.pg_class'::regclass AND t.typrelid = m.objid)
 		SELECT step.command FROM (
-			SELECT 1 AS number, format('REVOKE ALL ON %s %s FROM %s', CASE o.kind WHEN 'VIEW' THEN 'TABLE' ELSE o.kind END, o.name,
-									   CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE g.grantee::regrole::text END) AS command
-			  FROM object o, aclexplode(o.acl) g
-			 WHERE o.owner <> rightful AND g.grantee <> o.owner
-			UNION
-			SELECT 2, format('ALTER %s %s OWNER TO %s', o.kind, o.name, rightful::regrole)
-			  FROM object o
-			 WHERE o.owner <> rightful
-			   -- not what goes with a table: its columns' sequences, its row's type
-			   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-								WHERE d.classid = o.class AND d.objid = o.oid
-								  AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.deptype IN ('a', 'i')
-								  AND o.kind IN ('SEQUENCE', 'TYPE'))) step
+			SELECT 1 AS number, format('ALTER %s %s OWNER TO %s', o.kind, o.name, rightful::regrole) AS command
+			  FROM object o WHERE o.owner <> rightful AND o.alone
+			UNION ALL
+			-- of each, and after that: it is what a dump compares privileges with
+			SELECT 2, format('REVOKE ALL ON %s %s FROM %s', o.kind, o.name,
+							 (SELECT string_agg(CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE g.grantee::regrole::text END, ', ')
+								FROM (SELECT a.grantee FROM aclexplode(o.acl) a WHERE a.grantee NOT IN (o.owner, rightful)
+									  UNION SELECT 0) g))
+			  FROM object o WHERE o.owner <> rightful) step
 		 ORDER BY step.number, step.command
 	LOOP
 		EXECUTE command;
