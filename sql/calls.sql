@@ -43,6 +43,9 @@ DECLARE
 	of_lead record;
 	agent_org_id text;
 BEGIN
+	IF TG_RELID <> 'osmtalk.calls'::regclass THEN
+		PERFORM osmtalk.refuse_trigger(TG_RELID);
+	END IF;
 	IF NEW.lead_id IS NOT NULL THEN
 		SELECT c.org_id, c.agent_id, l.phone_number INTO of_lead
 		  FROM osmtalk.leads l JOIN osmtalk.campaigns c ON c.id = l.campaign_id
@@ -111,6 +114,9 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+	IF TG_RELID <> 'osmtalk.calls'::regclass THEN
+		PERFORM osmtalk.refuse_trigger(TG_RELID);
+	END IF;
 	IF NEW.status = 'dnc_blocked' THEN
 		UPDATE osmtalk.leads l
 		   SET status = 'dnc_blocked', call_id = NEW.id,
@@ -163,6 +169,9 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+	IF TG_RELID <> 'osmtalk.calls'::regclass THEN
+		PERFORM osmtalk.refuse_trigger(TG_RELID);
+	END IF;
 	PERFORM osmtalk.check_same_org(NEW.org_id, a.org_id, 'call''s agent')
 	   FROM osmtalk.agents a WHERE a.id = NEW.agent_id;
 	PERFORM osmtalk.check_same_org(NEW.org_id, c.org_id, 'call''s lead')

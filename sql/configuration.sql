@@ -3,6 +3,23 @@
  *		What organisations, agents, campaigns and DNC entries may say.
  */
 
+/*
+ * Trigger functions run with the owner's rights: for the tables that they are
+ * made for, and no other.
+ */
+CREATE FUNCTION osmtalk.refuse_trigger(relation regclass) RETURNS void
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	RAISE EXCEPTION 'this function can only be called as osmtalk''s own trigger'
+		USING ERRCODE = 'trigger_protocol_violated',
+			  DETAIL = format('The table is %s.', relation);
+END
+$$;
+COMMENT ON FUNCTION osmtalk.refuse_trigger(regclass) IS
+'Internal: raises 39P01, for a trigger function of osmtalk''s that was put on another table';
+
 CREATE FUNCTION osmtalk.check_webhook_url(url text) RETURNS void
 LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
@@ -22,10 +39,13 @@ COMMENT ON FUNCTION osmtalk.check_webhook_url(text) IS
 'Raises 22023 unless the URL is null, empty or is_webhook_url()';
 
 CREATE FUNCTION osmtalk.org_settings_before_write() RETURNS trigger
-LANGUAGE plpgsql
+LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+	IF TG_RELID <> 'osmtalk.org_settings'::regclass THEN
+		PERFORM osmtalk.refuse_trigger(TG_RELID);
+	END IF;
 	PERFORM osmtalk.check_webhook_url(NEW.default_webhook_url);
 	RETURN NEW;
 END
@@ -39,10 +59,13 @@ CREATE TRIGGER before_write BEFORE INSERT OR UPDATE OF default_webhook_url ON os
  * reference when it is made is enough.
  */
 CREATE FUNCTION osmtalk.refuse_other_org() RETURNS trigger
-LANGUAGE plpgsql
+LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+	IF TG_RELID NOT IN ('osmtalk.agents'::regclass, 'osmtalk.campaigns'::regclass, 'osmtalk.calls'::regclass) THEN
+		PERFORM osmtalk.refuse_trigger(TG_RELID);
+	END IF;
 	RAISE EXCEPTION 'the organisation of a row in % cannot change', TG_TABLE_NAME
 		USING ERRCODE = 'check_violation', SCHEMA = 'osmtalk', TABLE = TG_TABLE_NAME, COLUMN = 'org_id';
 END
@@ -75,6 +98,9 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+	IF TG_RELID <> 'osmtalk.campaigns'::regclass THEN
+		PERFORM osmtalk.refuse_trigger(TG_RELID);
+	END IF;
 	PERFORM osmtalk.check_webhook_url(NEW.webhook_url);
 	PERFORM osmtalk.check_same_org(NEW.org_id, a.org_id, 'campaign''s agent')
 	   FROM osmtalk.agents a WHERE a.id = NEW.agent_id;
@@ -85,10 +111,13 @@ CREATE TRIGGER before_write BEFORE INSERT OR UPDATE OF org_id, agent_id, webhook
 	FOR EACH ROW EXECUTE FUNCTION osmtalk.campaigns_before_write();
 
 CREATE FUNCTION osmtalk.normalize_row_phone() RETURNS trigger
-LANGUAGE plpgsql
+LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+	IF TG_RELID NOT IN ('osmtalk.dnc_entries'::regclass, 'osmtalk.leads'::regclass) THEN
+		PERFORM osmtalk.refuse_trigger(TG_RELID);
+	END IF;
 	NEW.phone_number := osmtalk.normalize_phone(NEW.phone_number);
 	RETURN NEW;
 END

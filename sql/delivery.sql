@@ -43,6 +43,9 @@ SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off
 AS $$
 BEGIN
+	IF TG_RELID <> 'osmtalk.outbox'::regclass THEN
+		PERFORM osmtalk.refuse_trigger(TG_RELID);
+	END IF;
 	SELECT osmtalk.endpoint_hash(t.url) INTO NEW.endpoint_hash
 	  FROM osmtalk.events e, osmtalk.delivery_target(e.type, e.org_id, e.campaign_id) t
 	 WHERE e.slot = NEW.slot AND e.id = NEW.event_id;

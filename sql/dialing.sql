@@ -3,12 +3,12 @@
  *		For the application that dials: which lead is next, and its call.
  */
 
-CREATE VIEW osmtalk.due_leads AS
+CREATE VIEW osmtalk.due_leads WITH (security_invoker = true) AS
 	SELECT l.* FROM osmtalk.leads l
 	 WHERE l.status = 'pending' AND (l.next_attempt_at IS NULL OR l.next_attempt_at <= now());
 COMMENT ON VIEW osmtalk.due_leads IS 'Leads ready to be called';
 
-CREATE VIEW osmtalk.stale_calls AS
+CREATE VIEW osmtalk.stale_calls WITH (security_invoker = true) AS
 	SELECT c.* FROM osmtalk.calls c
 	 WHERE c.status IN ('queued', 'in_progress') AND c.placed_at < now() - interval '1 hour';
 COMMENT ON VIEW osmtalk.stale_calls IS 'Calls placed and not ended for over an hour';

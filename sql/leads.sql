@@ -9,7 +9,7 @@
  * parse it anew.
  */
 CREATE FUNCTION osmtalk.leads_before_status() RETURNS trigger
-LANGUAGE c AS 'MODULE_PATHNAME', 'osmtalk_leads_before_status';
+LANGUAGE c SECURITY DEFINER AS 'MODULE_PATHNAME', 'osmtalk_leads_before_status';
 COMMENT ON FUNCTION osmtalk.leads_before_status() IS
 'Trigger: keeps the columns that follow from a lead''s status in step with it';
 CREATE TRIGGER before_status BEFORE UPDATE ON osmtalk.leads
@@ -34,6 +34,9 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+	IF TG_RELID <> 'osmtalk.leads'::regclass THEN
+		PERFORM osmtalk.refuse_trigger(TG_RELID);
+	END IF;
 	PERFORM osmtalk.check_same_org(n.org_id, o.org_id, 'lead')
 	   FROM osmtalk.campaigns n, osmtalk.campaigns o
 	  WHERE n.id = NEW.campaign_id AND o.id = OLD.campaign_id;

@@ -302,7 +302,7 @@ $$;
 COMMENT ON FUNCTION osmtalk.apply_retention() IS
 'Does a small part of removing events older than osmtalk.retention and osmtalk.failed_retention, and says how much in units of no meaning: 0 when there is nothing to do now, or it has to wait. The worker calls it; call it in a transaction of its own';
 
-CREATE VIEW osmtalk.retained AS
+CREATE VIEW osmtalk.retained WITH (security_invoker = true) AS
 	SELECT s.slot,
 		   CASE
 			WHEN s.slot = -1 THEN 'kept longer'

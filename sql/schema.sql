@@ -2,28 +2,11 @@
  * schema.sql
  *		The schema, the types and the functions written in C.
  *
- * First part of the install script.  Knows no table.
+ * Knows no table.
  */
 
--- Complain if the script is sourced in psql rather than via CREATE EXTENSION.
-\echo Use "CREATE EXTENSION osmtalk" to load this file. \quit
-
-DO LANGUAGE plpgsql $$
-BEGIN
-	-- Bodies are signed and sent byte for byte and JSON is UTF-8 (RFC 8259):
-	-- in a database of another encoding an event could hold text that has no
-	-- UTF-8 form, and the business transaction would have to fail for it.
-	IF pg_catalog.getdatabaseencoding() <> 'UTF8' THEN
-		RAISE EXCEPTION 'osmtalk needs a database with the encoding UTF8'
-			USING ERRCODE = 'feature_not_supported',
-				  DETAIL = pg_catalog.format('The encoding of this database is %s.',
-											 pg_catalog.getdatabaseencoding()),
-				  HINT = 'Create one with CREATE DATABASE ... ENCODING ''UTF8'' TEMPLATE template0.';
-	END IF;
-END
-$$;
-
-CREATE SCHEMA osmtalk;
+-- never one that is there already: whoever made it may have put things in it
+CREATE SCHEMA osmtalk AUTHORIZATION osmtalk_owner;
 COMMENT ON SCHEMA osmtalk IS
 'Call outcomes and signed webhooks: decides what came of each call and delivers the event';
 
@@ -142,7 +125,7 @@ COMMENT ON FUNCTION osmtalk.slot_is_over(smallint) IS
 /* ---- the worker, as backends see it ---- */
 
 CREATE FUNCTION osmtalk.wake_worker() RETURNS trigger
-LANGUAGE c AS 'MODULE_PATHNAME', 'osmtalk_wake_worker';
+LANGUAGE c SECURITY DEFINER AS 'MODULE_PATHNAME', 'osmtalk_wake_worker';
 COMMENT ON FUNCTION osmtalk.wake_worker() IS
 'Trigger: wakes this database''s worker when the transaction commits; if the row brings another transaction''s id, the worker reads the whole outbox again';
 
@@ -152,7 +135,7 @@ COMMENT ON FUNCTION osmtalk.start_worker() IS
 'Asks for a worker in this database when the transaction commits; warns if the library is not preloaded. The install script calls it';
 
 CREATE FUNCTION osmtalk.pause_changed() RETURNS trigger
-LANGUAGE c AS 'MODULE_PATHNAME', 'osmtalk_pause_changed';
+LANGUAGE c SECURITY DEFINER AS 'MODULE_PATHNAME', 'osmtalk_pause_changed';
 COMMENT ON FUNCTION osmtalk.pause_changed() IS
 'Trigger: tells this database''s worker, when the transaction commits, that sending was paused, or is no more';
 

@@ -3,7 +3,7 @@
  *		For people and their monitoring: reports, deliveries, the worker.
  */
 
-CREATE VIEW osmtalk.campaign_report AS
+CREATE VIEW osmtalk.campaign_report WITH (security_invoker = true) AS
 	SELECT c.id AS campaign_id, c.name,
 		   COALESCE(s.leads, 0) AS leads,
 		   COALESCE(s.by_status, '{}') AS by_status,
@@ -20,7 +20,7 @@ CREATE VIEW osmtalk.campaign_report AS
 COMMENT ON VIEW osmtalk.campaign_report IS
 'Every campaign with its number of leads, in all, by status and by disposition (only those that occur)';
 
-CREATE VIEW osmtalk.in_flight AS
+CREATE VIEW osmtalk.in_flight WITH (security_invoker = true) AS
 	SELECT o.id AS outbox_id, o.event_id, t.attempt, c.claimed_at
 	  FROM osmtalk.claims c
 	  CROSS JOIN LATERAL unnest(c.endpoint_hashes, c.outbox_ids, c.attempts) t (endpoint_hash, outbox_id, attempt)
@@ -74,7 +74,7 @@ COMMENT ON COLUMN osmtalk.deliveries.delivered_at IS 'The first 2xx';
 /*
  * Rows that carry another database's origin: neither sent nor timed out.
  */
-CREATE VIEW osmtalk.not_adopted AS
+CREATE VIEW osmtalk.not_adopted WITH (security_invoker = true) AS
 	SELECT (SELECT count(*) FROM osmtalk.outbox o WHERE o.origin <> i.origin) AS events,
 		   (SELECT count(*) FROM osmtalk.calls c
 			 WHERE (c.status IN ('queued', 'in_progress') OR c.awaiting_since IS NOT NULL)
@@ -83,7 +83,7 @@ CREATE VIEW osmtalk.not_adopted AS
 COMMENT ON VIEW osmtalk.not_adopted IS
 'How many outbox rows and undecided calls wait for adopt(): another database enqueued or placed them';
 
-CREATE VIEW osmtalk.worker_status AS
+CREATE VIEW osmtalk.worker_status WITH (security_invoker = true) AS
 	SELECT CASE WHEN NOT w.left_paused THEN w.pid END AS pid,
 		   CASE
 			WHEN w.left_paused THEN 'paused'

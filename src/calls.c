@@ -161,7 +161,7 @@ decide_call(const Call *old, Call *new)
 Datum
 osmtalk_calls_before_update(PG_FUNCTION_ARGS)
 {
-	TriggerData *trigger = osmtalk_row_trigger(fcinfo, TRIGGER_EVENT_BEFORE, TRIGGER_EVENT_UPDATE);
+	TriggerData *trigger = osmtalk_row_trigger(fcinfo, "calls", TRIGGER_EVENT_BEFORE, TRIGGER_EVENT_UPDATE);
 	TupleDesc desc = RelationGetDescr(trigger->tg_relation);
 	Call old = {0}, given = {0}, new;
 	bool changed[COLUMNS] = {false};
@@ -186,7 +186,7 @@ osmtalk_calls_before_update(PG_FUNCTION_ARGS)
 Datum
 osmtalk_calls_after_update(PG_FUNCTION_ARGS)
 {
-	TriggerData *trigger = osmtalk_row_trigger(fcinfo, TRIGGER_EVENT_AFTER, TRIGGER_EVENT_UPDATE);
+	TriggerData *trigger = osmtalk_row_trigger(fcinfo, "calls", TRIGGER_EVENT_AFTER, TRIGGER_EVENT_UPDATE);
 	TupleDesc desc = RelationGetDescr(trigger->tg_relation);
 	HeapTuple row = trigger->tg_newtuple;
 	Call old = {0}, new = {0};

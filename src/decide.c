@@ -233,7 +233,7 @@ static OsmtalkRule lead_disposition = {
 Datum
 osmtalk_leads_before_status(PG_FUNCTION_ARGS)
 {
-	TriggerData *trigger = osmtalk_row_trigger(fcinfo, TRIGGER_EVENT_BEFORE, TRIGGER_EVENT_UPDATE);
+	TriggerData *trigger = osmtalk_row_trigger(fcinfo, "leads", TRIGGER_EVENT_BEFORE, TRIGGER_EVENT_UPDATE);
 	TupleDesc desc = RelationGetDescr(trigger->tg_relation);
 	Datum old[LEAD_STATUS + 1], new[LEAD_COMPLETED_AT + 1], values[2];
 	bool old_null[lengthof(old)], new_null[lengthof(new)], isnull[2];
@@ -309,7 +309,7 @@ render_transition(OsmtalkEvent *event, Datum lead)
 Datum
 osmtalk_leads_after_transition(PG_FUNCTION_ARGS)
 {
-	TriggerData *trigger = osmtalk_row_trigger(fcinfo, TRIGGER_EVENT_AFTER, TRIGGER_EVENT_UPDATE);
+	TriggerData *trigger = osmtalk_row_trigger(fcinfo, "leads", TRIGGER_EVENT_AFTER, TRIGGER_EVENT_UPDATE);
 	TupleDesc desc = RelationGetDescr(trigger->tg_relation);
 	OsmtalkEvent event = {.type = "campaign.lead_completed"};
 	Datum old[LEAD_STATUS + 1], new[LEAD_COLUMNS];

@@ -5,7 +5,8 @@
  * The executor takes longer to get ready for a row, the more so if it has to
  * find its partition, than the row takes.  What it would do beyond that is
  * done where there is reason to: a table to which somebody has added triggers,
- * constraints, columns or an index of another sort is left to a statement.
+ * constraints, columns or an index of another sort is left to a statement, and
+ * so is whoever does not own it: what he may do is the executor's to say.
  * Knows none of the tables.
  */
 #include "postgres.h"
@@ -68,6 +69,8 @@ is_as_made(Relation table, const OsmtalkTable *as)
 {
 	TupleDesc desc = RelationGetDescr(table);
 
+	if (table->rd_rel->relowner != GetUserId())
+		return false;
 	if (table->rd_rel->relkind != RELKIND_RELATION || table->rd_rel->relam != HEAP_TABLE_AM_OID || desc->natts != as->ncolumns)
 		return false;
 	if (desc->constr != NULL && desc->constr->num_check > 0)

@@ -5,7 +5,9 @@
  * A nested statement that fetches one row costs several times the fetch.  This
  * does what the statement would: with a snapshot of its own, through the index
  * of the primary key, and, where the row is locked, as the executor locks it.
- * Knows nothing of what the rows mean.
+ * But for privileges: this is for functions that run with the owner's rights,
+ * and whoever has not got these is refused.  Knows nothing of what the rows
+ * mean.
  */
 #include "postgres.h"
 
@@ -16,6 +18,8 @@
 #include "access/xact.h"
 #include "executor/tuptable.h"
 #include "lookup.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/fmgroids.h"
@@ -27,12 +31,18 @@ static Relation
 open_table(const char *name, LOCKMODE lock)
 {
 	Oid oid = get_relname_relid(name, osmtalk_installation());
+	Relation table;
 
 	if (!OidIsValid(oid))
 		ereport(ERROR,
 				errcode(ERRCODE_UNDEFINED_TABLE),
 				errmsg("relation \"osmtalk.%s\" does not exist", name));
-	return table_open(oid, lock);
+	table = table_open(oid, lock);
+	if (table->rd_rel->relowner != GetUserId() && !has_privs_of_role(GetUserId(), table->rd_rel->relowner))
+		ereport(ERROR,
+				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("permission denied for table %s", name));
+	return table;
 }
 
 /* Puts the row that the snapshot sees into the slot. */

@@ -256,12 +256,20 @@ osmtalk_is_distinct(Oid type, Datum a, bool a_null, Datum b, bool b_null)
 	return type != JSONBOID || !DatumGetBool(DirectFunctionCall2(jsonb_eq, a, b));
 }
 
+bool
+osmtalk_is_own_table(Relation relation, const char *name)
+{
+	return RelationGetNamespace(relation) == osmtalk_installation() &&
+		strcmp(RelationGetRelationName(relation), name) == 0;
+}
+
 TriggerData *
-osmtalk_row_trigger(FunctionCallInfo fcinfo, TriggerEvent timing, TriggerEvent action)
+osmtalk_row_trigger(FunctionCallInfo fcinfo, const char *table, TriggerEvent timing, TriggerEvent action)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 
-	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
+	if (!CALLED_AS_TRIGGER(fcinfo) || !osmtalk_is_own_table(trigger->tg_relation, table) ||
+		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
 		(trigger->tg_event & TRIGGER_EVENT_TIMINGMASK) != timing ||
 		(trigger->tg_event & TRIGGER_EVENT_OPMASK) != action)
 		ereport(ERROR,

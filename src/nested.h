@@ -14,6 +14,7 @@
 #include "executor/spi.h"
 #include "nodes/execnodes.h"
 #include "utils/plancache.h"
+#include "utils/relcache.h"
 
 #define OSMTALK_MAX_ARGS 8
 
@@ -123,6 +124,7 @@ extern bool osmtalk_rule_holds(OsmtalkRule *rule, const Datum *values, const boo
 /* Which CREATE EXTENSION this is about: what is kept of another is stale. */
 extern Oid osmtalk_installation(void);
 extern Oid osmtalk_type_oid(OsmtalkType *type);
+extern bool osmtalk_is_own_table(Relation relation, const char *name);
 
 /*
  * While user code may run that our statements fire: the search path that
@@ -151,7 +153,11 @@ extern HeapTuple osmtalk_write_row(HeapTuple row, TupleDesc desc, OsmtalkColumn 
 /* IS DISTINCT FROM */
 extern bool osmtalk_is_distinct(Oid type, Datum a, bool a_null, Datum b, bool b_null);
 
-/* The trigger's data, if it is one for each row, at that time, of an update or insert. */
-extern TriggerData *osmtalk_row_trigger(FunctionCallInfo fcinfo, TriggerEvent timing, TriggerEvent action);
+/*
+ * The trigger's data, if it is one for each row of that table of ours, at that
+ * time, of an update or insert.  Another's is refused: this runs with the
+ * owner's rights.
+ */
+extern TriggerData *osmtalk_row_trigger(FunctionCallInfo fcinfo, const char *table, TriggerEvent timing, TriggerEvent action);
 
 #endif

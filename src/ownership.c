@@ -138,7 +138,7 @@ presence_of(const OsmtalkObjects *objects)
 	if (!OidIsValid(objects->extension))
 		return OSMTALK_ABSENT;
 	if (objects->fit != OSMTALK_FIT)
-		return OSMTALK_OTHER_VERSION;
+		return OSMTALK_UNFIT;
 	return objects->extension == extension_oid ? OSMTALK_PRESENT : OSMTALK_REPLACED;
 }
 
@@ -190,7 +190,7 @@ osmtalk_outbox_presence(void)
  * it must not wait.  False if the extension is not the one that this process
  * attached to (dropped, or dropped and created again: then the tables have
  * the same names and other rows), if it has been updated to a version that
- * cannot be served, or if a lock would have to be waited for.
+ * cannot be served or given to a superuser, or if a lock would have to be waited for.
  */
 bool
 osmtalk_lock_tables(bool wait)

@@ -25,7 +25,7 @@ typedef enum OsmtalkPresence
 	OSMTALK_PRESENT,
 	OSMTALK_REPLACED, /* dropped, and created again */
 	OSMTALK_ABSENT,
-	OSMTALK_OTHER_VERSION /* there, and not of a version that this library can serve */
+	OSMTALK_UNFIT /* there, and cannot be served: see objects.h */
 } OsmtalkPresence;
 
 /*

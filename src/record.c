@@ -108,7 +108,7 @@ enqueue(Datum event_id, Datum endpoint_hash)
 	/* what before_insert does beyond that is for rows without an endpoint */
 	if (DatumGetInt64(endpoint_hash) != 0 && OidIsValid(ids))
 	{
-		row[2] = Int64GetDatum(nextval_internal(ids, false));
+		row[2] = Int64GetDatum(nextval_internal(ids, true));
 		if (osmtalk_insert("outbox", &outbox, row, isnull, 1))
 		{
 			osmtalk_wake_at_commit(OSMTALK_WAKE_LOOK);

@@ -10,6 +10,7 @@
 #include "catalog/pg_type.h"
 #include "fault.h"
 #include "miscadmin.h"
+#include "objects.h"
 #include "pgstat.h"
 #include "replication/syncrep.h"
 #include "statements.h"
@@ -34,7 +35,7 @@ osmtalk_pin_settings(void)
 		const char *value;
 	} pinned[] = {
 		{"role", "none"},
-		{"search_path", "pg_catalog"},
+		{"search_path", "pg_catalog, pg_temp"},
 		{"statement_timeout", "0"},
 		{"idle_in_transaction_session_timeout", "0"},
 #if PG_VERSION_NUM >= 170000
@@ -80,12 +81,33 @@ osmtalk_make_durable(void)
 								 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 }
 
+/* who this process is between transactions */
+static Oid session_user = InvalidOid;
+static int session_context = 0;
+
+/*
+ * A worker is connected as a superuser, and does nothing as one: what it
+ * executes may reach what others have made, such as triggers on the tables.
+ * An abort takes this back by itself.
+ */
+static void
+become_owner(void)
+{
+	Oid owner = osmtalk_objects_owner();
+
+	GetUserIdAndSecContext(&session_user, &session_context);
+	/* without a schema there is nothing to execute; see osmtalk_plan() */
+	if (OidIsValid(owner))
+		SetUserIdAndSecContext(owner, session_context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+}
+
 void
 osmtalk_begin(void)
 {
 	pqsignal(SIGINT, StatementCancelHandler); /* see osmtalk_commit() */
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
+	become_owner();
 	SPI_connect();
 	PushActiveSnapshot(GetTransactionSnapshot());
 }
@@ -111,6 +133,8 @@ osmtalk_commit(void)
 	PopActiveSnapshot();
 	ignore_cancels();
 	CommitTransactionCommand();
+	/* not sooner: a commit runs what was put off until then */
+	SetUserIdAndSecContext(session_user, session_context);
 	pgstat_report_stat(false);
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
@@ -136,6 +160,11 @@ SPIPlanPtr
 osmtalk_plan(OsmtalkStatement *s)
 {
 	pgstat_report_activity(STATE_RUNNING, s->what);
+	if (superuser())
+		ereport(ERROR,
+				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("a worker executes nothing as a superuser"),
+				errhint("Give the schema osmtalk to a role that is none: ALTER SCHEMA osmtalk OWNER TO osmtalk_owner."));
 	if (s->plan == NULL)
 	{
 		SPIPlanPtr plan = SPI_prepare(s->sql, s->nargs, s->argtypes);

@@ -27,9 +27,10 @@ typedef struct OsmtalkStatement
 extern void osmtalk_pin_settings(void);
 
 /*
- * A transaction with a snapshot, connected to SPI; and its end.  Commit does
- * not heed interrupts once the transaction is committed: what it has claimed
- * must not get lost.
+ * A transaction with a snapshot, connected to SPI, in which everything is done
+ * as the owner of the extension's objects, in a security-restricted context;
+ * and its end.  Commit does not heed interrupts once the transaction is
+ * committed: what it has claimed must not get lost.
  */
 extern void osmtalk_begin(void);
 extern void osmtalk_commit(void);

@@ -29,6 +29,7 @@
 #include "utils/timestamp.h"
 #include "utils/xid8.h"
 
+#include "nested.h"
 #include "settings.h"
 #include "wakeup.h"
 
@@ -339,7 +340,8 @@ osmtalk_wake_worker(PG_FUNCTION_ARGS)
 	Datum xid;
 	bool isnull;
 
-	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(trigger->tg_event) ||
+	if (!CALLED_AS_TRIGGER(fcinfo) || !osmtalk_is_own_table(trigger->tg_relation, "outbox") ||
+		!TRIGGER_FIRED_BEFORE(trigger->tg_event) ||
 		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) || !TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
 		ereport(ERROR,
 				errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
@@ -376,7 +378,8 @@ osmtalk_pause_changed(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 
-	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(trigger->tg_event))
+	if (!CALLED_AS_TRIGGER(fcinfo) || !osmtalk_is_own_table(trigger->tg_relation, "paused") ||
+		!TRIGGER_FIRED_AFTER(trigger->tg_event))
 		ereport(ERROR,
 				errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				errmsg("this function can only be called as the trigger of osmtalk.paused"));

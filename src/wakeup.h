@@ -49,7 +49,7 @@ typedef struct OsmtalkSlot
 	pid_t holder;		   /* the session whose DDL needs the database free of its worker */
 	bool terminated;	   /* the last worker was made to end, by whomever: that is no failure */
 	int start_failures;	   /* workers in succession that could connect and not work */
-	bool unfit;			   /* the last worker's version was not the one that is needed, see last_error */
+	bool unfit;			   /* the last worker could not serve the database as it is, see last_error */
 
 	/* the worker's figures since its start */
 	TimestampTz started_at;

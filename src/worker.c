@@ -489,7 +489,7 @@ recover_from_error(bool is_turn)
 }
 
 /*
- * Ends the process because its version cannot serve the database.  The tables
+ * Ends the process because it cannot serve the database as it is.  The tables
  * are not touched any more, not even to let go: what is in flight is claimed,
  * and made again by the next worker.
  */
@@ -514,7 +514,7 @@ quit(OsmtalkPresence presence)
 {
 	bool wanted = presence == OSMTALK_REPLACED;
 
-	if (presence == OSMTALK_OTHER_VERSION)
+	if (presence == OSMTALK_UNFIT)
 		quit_unfit();
 	if (presence == OSMTALK_PRESENT)
 		proc_exit(0); /* it was not when that was noticed: it is to be started again */

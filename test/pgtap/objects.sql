@@ -5,7 +5,7 @@
 \set ON_ERROR_STOP on
 BEGIN;
 SET LOCAL search_path = public;
-SELECT plan(60);
+SELECT plan(53);
 
 -- ---------------------------------------------------------------------------
 -- Tables
@@ -188,41 +188,6 @@ SELECT is_empty($$
 	'every function of the contract: argument names, types, defaults, result, volatility, parallel safety');
 SELECT is_empty($$ SELECT proname FROM pg_proc WHERE pronamespace = 'osmtalk'::regnamespace GROUP BY proname HAVING count(*) > 1 $$,
 	'no function is overloaded: unknown literals always find one');
-
-SELECT is_empty($$
-	SELECT p.oid::regprocedure FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
-	 WHERE p.pronamespace = 'osmtalk'::regnamespace AND l.lanname = 'plpgsql'
-	   AND NOT coalesce(p.proconfig @> ARRAY['search_path=pg_catalog, pg_temp'], false) $$,
-	'every PL/pgSQL function pins its search path');
-SELECT is_empty($$
-	SELECT p.oid::regprocedure FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
-	 WHERE p.pronamespace = 'osmtalk'::regnamespace AND l.lanname = 'sql' AND p.prosqlbody IS NULL $$,
-	'every SQL function is parsed at creation');
-SELECT is_empty($$
-	SELECT p.oid::regprocedure FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
-	 WHERE p.pronamespace = 'osmtalk'::regnamespace AND l.lanname NOT IN ('c', 'sql', 'plpgsql') $$,
-	'no other language takes part');
--- run with the owner's rights: triggers that read or write what the caller may
--- not, and the functions whose EXECUTE is all that a role needs to use them
-SELECT results_eq($$
-	SELECT p.proname::text COLLATE "default" FROM pg_proc p WHERE p.pronamespace = 'osmtalk'::regnamespace AND p.prosecdef
-	   AND p.prorettype = 'trigger'::regtype ORDER BY p.proname $$,
-	ARRAY['calls_after_insert', 'calls_after_update', 'calls_before_insert', 'calls_before_reference', 'calls_before_update',
-		  'campaigns_before_write', 'leads_after_transition', 'leads_before_move', 'outbox_before_insert'],
-	'SECURITY DEFINER: these trigger functions');
-SELECT results_eq($$
-	SELECT p.proname::text COLLATE "default" FROM pg_proc p WHERE p.pronamespace = 'osmtalk'::regnamespace AND p.prosecdef
-	   AND p.prorettype <> 'trigger'::regtype ORDER BY p.proname $$,
-	ARRAY['adopt', 'apply_retention', 'pause', 'place_call', 'place_next_call', 'redeliver', 'requeue_lead', 'resume', 'send_test_event', 'wait_until_drained'],
-	'and these functions for users');
-SELECT is_empty($$
-	SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = 'osmtalk'::regnamespace AND p.prosecdef
-	   AND has_function_privilege('public', p.oid, 'EXECUTE') $$,
-	'none of which everybody may call, or make a trigger of a table of his own');
-SELECT is_empty($$
-	SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = 'osmtalk'::regnamespace
-	   AND p.prorettype = 'trigger'::regtype AND NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgfoid = p.oid) $$,
-	'each trigger function is the function of a trigger');
 
 -- ---------------------------------------------------------------------------
 -- Views

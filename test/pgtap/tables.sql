@@ -15,13 +15,15 @@ CREATE FUNCTION pg_temp.row_of(id text) RETURNS text LANGUAGE sql AS $$
 	SELECT concat(to_jsonb(e) - 'id', to_jsonb(o) - 'id' - 'event_id')
 	  FROM osmtalk.events e LEFT JOIN osmtalk.outbox o ON o.event_id = e.id WHERE e.id = row_of.id
 $$;
-CREATE FUNCTION pg_temp.note() RETURNS trigger LANGUAGE plpgsql AS $$
+-- fired by statements of the extension's, which are its owner's
+CREATE FUNCTION pg_temp.note() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
 	INSERT INTO noted VALUES (TG_ARGV[0]);
 	RETURN NEW;
 END
 $$;
 CREATE TEMP TABLE noted (what text);
+GRANT INSERT ON noted TO osmtalk_owner; -- as whom a rule is applied
 
 -- ---------------------------------------------------------------------------
 -- The same rows either way

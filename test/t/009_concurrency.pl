@@ -73,7 +73,7 @@ END
 sql(<<'END');
 UPDATE osmtalk.campaigns SET max_attempts = 3, retry_backoff = '0', retry_on = '{failed,busy}' WHERE id = 'cmp_analyst';
 CREATE TABLE test.transitions (lead_id text, call_id text);
-CREATE FUNCTION test.note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO test.transitions VALUES (NEW.id, NEW.call_id); RETURN NULL; END $$;
+CREATE FUNCTION test.note() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN INSERT INTO test.transitions VALUES (NEW.id, NEW.call_id); RETURN NULL; END $$;
 CREATE TRIGGER a_note AFTER UPDATE ON osmtalk.leads FOR EACH ROW
 	WHEN (OLD.status IN ('pending', 'calling') AND NEW.status NOT IN ('pending', 'calling')) EXECUTE FUNCTION test.note();
 INSERT INTO osmtalk.leads (id, campaign_id, phone_number) SELECT 'lead' || i, 'cmp_analyst', '+493012345' || i FROM generate_series(10, 20) i;

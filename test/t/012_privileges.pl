@@ -98,7 +98,9 @@ for my $command (
 	is(state_as('bot', $command), $expected, $command);
 }
 is(state_as('nobody_special', "SELECT osmtalk.new_id('x')"), '42501', 'without USAGE on the schema: nothing');
-is(state_as('bot', "SELECT osmtalk.normalize_phone('+49 30 1234567'), osmtalk.verify_signature('a', 'b', 'c'), osmtalk.disposition('{}')"), '', 'what only computes may be used');
+my $computes = "SELECT osmtalk.normalize_phone('+49 30 1234567'), osmtalk.verify_signature('a', 'b', 'c'), osmtalk.disposition('{}')";
+is(state_as('bot', $computes), '42501', 'not even what only computes is everybody\'s');
+is(state_as($_, $computes), '', "but $_\'s") for qw(osmtalk_app osmtalk_admin osmtalk_monitor);
 
 # as text in a URL, a secret or an id, nothing of a tenant's gets into an error
 my ($status, $stdout, $stderr) = $node->psql($db, "SET ROLE bot; UPDATE osmtalk.org_settings SET webhook_secret = 'x'");
@@ -111,9 +113,9 @@ CREATE ROLE dialer;
 GRANT USAGE ON SCHEMA osmtalk TO dialer;
 GRANT EXECUTE ON FUNCTION osmtalk.place_call(text), osmtalk.place_next_call(text), osmtalk.requeue_lead(text, timestamptz),
 	osmtalk.send_test_event(text, text), osmtalk.redeliver(text), osmtalk.wait_until_drained(interval) TO dialer;
-CREATE ROLE monitor;
-GRANT USAGE ON SCHEMA osmtalk TO monitor;
-GRANT SELECT ON osmtalk.deliveries, osmtalk.worker_status, osmtalk.campaign_report, osmtalk.due_leads, osmtalk.stale_calls TO monitor;
+CREATE ROLE monitor IN ROLE osmtalk_monitor;
+CREATE ROLE app IN ROLE osmtalk_app;
+CREATE ROLE clerk IN ROLE osmtalk_admin;
 INSERT INTO osmtalk.leads (id, campaign_id, phone_number) SELECT 'ld_' || i, 'cmp_plain', '+49301234567' FROM generate_series(1, 2) i;
 END
 is(state_as('dialer', $_), '', "EXECUTE is enough: $_")
@@ -122,8 +124,29 @@ is(state_as('dialer', $_), '', "EXECUTE is enough: $_")
 sql("UPDATE osmtalk.calls SET ended_at = now() WHERE lead_id = 'ld_1'");
 is(state_as('dialer', "SELECT osmtalk.requeue_lead('ld_1')"), '', 'EXECUTE is enough: requeue_lead()');
 is(state_as('dialer', "SELECT FROM osmtalk.leads"), '42501', 'and gives nothing else');
-is(state_as('monitor', "SELECT * FROM osmtalk.$_"), '', "SELECT is enough: $_") for qw(deliveries worker_status campaign_report due_leads stale_calls);
-is(state_as('monitor', "SELECT FROM osmtalk.events"), '42501', 'and gives nothing else');
+is(state_as('monitor', "SELECT * FROM osmtalk.$_"), '', "monitoring sees $_") for qw(deliveries worker_status campaign_report retained in_flight not_adopted);
+is(state_as('monitor', "SELECT * FROM osmtalk.$_"), '42501', "and not $_") for qw(due_leads stale_calls events calls leads delivery_attempts org_settings campaigns);
+is(state_as('app', "SELECT * FROM osmtalk.$_"), '', "an application sees $_") for qw(due_leads stale_calls leads calls agents dnc_entries campaign_report);
+
+# ---- what the group roles are for ----
+
+is(state_as('clerk', $_), '', "the administrator: $_")
+  for "INSERT INTO osmtalk.org_settings VALUES ('new', '" . $receiver->url('/new') . "', 'whsec_org')",
+  "INSERT INTO osmtalk.agents (org_id, name) VALUES ('new', 'An agent')",
+  "INSERT INTO osmtalk.campaigns (id, org_id, name, webhook_secret) VALUES ('cmp_new', 'new', 'Campaign', 'whsec_org')",
+  "UPDATE osmtalk.campaigns SET webhook_secret = 'whsec_org', webhook_url = NULL WHERE id = 'cmp_new'";
+is(state_as('app', "INSERT INTO osmtalk.leads (id, campaign_id, phone_number) VALUES ('ld_new', 'cmp_new', '+49 30 765 4321')"), '', 'the application: a lead');
+$call = sql("SET ROLE app; SELECT id FROM osmtalk.place_next_call('cmp_new')");
+is(state_as('app', "UPDATE osmtalk.calls SET answered_at = now(), ended_at = now() + interval '1 min' WHERE id = '$call'"), '', 'the application: its call');
+ok(wait_for(sub { $receiver->requests(callId => $call) == 1 }, 'the event'), 'its event is sent');
+ok(($receiver->requests(callId => $call))[0]->{verified}, 'signed with the secret that its writer cannot read');
+$event = sql("SET ROLE clerk; SELECT osmtalk.send_test_event('new')");
+is_query($node, $db, 'SET ROLE clerk; SELECT osmtalk.wait_until_drained()', 't', 'the administrator: a test event');
+is_query($node, $db, "SET ROLE clerk; SELECT d.state, e.body LIKE '%webhook.test%' FROM osmtalk.deliveries d JOIN osmtalk.events e ON e.id = d.event_id WHERE e.id = '$event'", 'delivered|t', 'which it sees');
+sql("SET ROLE clerk; SELECT osmtalk.pause()");
+ok($node->poll_query_until($db, "SET ROLE monitor; SELECT state = 'paused' AND pid IS NULL FROM osmtalk.worker_status"), 'the administrator pauses, and monitoring sees it');
+sql("SET ROLE clerk; SELECT osmtalk.resume()");
+ok($node->poll_query_until($db, "SET ROLE monitor; SELECT state = 'running' FROM osmtalk.worker_status"), 'and that it goes on');
 ok(wait_for(sub { $receiver->requests(eventId => $event) == 2 }, 'the redelivery'), 'the redelivery has arrived');
 
 done_testing();

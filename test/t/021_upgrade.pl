@@ -21,6 +21,10 @@ my $made_up = Osmtalk::Installation::next_version();
 
 # ---- the version that is made up ----
 
+# What gives all that is new to the owner, and nobody any right to it: a copy
+# of what the installation has.
+my ($ownership) = slurp_file("$ENV{SRC}/sql/grants.sql") =~ /^(DO LANGUAGE plpgsql \$\$\n.*?^\$\$);$/ms or die;
+
 # Each of these is needed: without it, the update leaves something else than
 # the installation does.
 my @step = (
@@ -33,16 +37,17 @@ my @step = (
 	"SELECT pg_extension_config_dump('osmtalk.notes_id_seq', '')",
 	"CREATE FUNCTION osmtalk.notes_of(org_id text) RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE BEGIN ATOMIC SELECT count(*) FROM osmtalk.notes n WHERE n.org_id = notes_of.org_id; END",
 	"COMMENT ON FUNCTION osmtalk.notes_of(text) IS 'Made up'",
-	"REVOKE EXECUTE ON FUNCTION osmtalk.notes_of(text) FROM PUBLIC",
 	"CREATE FUNCTION osmtalk.note_length(note text) RETURNS int LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN length(note)",
 	"COMMENT ON FUNCTION osmtalk.note_length(text) IS 'Made up'",
-	"GRANT EXECUTE ON FUNCTION osmtalk.note_length(text) TO PUBLIC",
 	"CREATE TRIGGER made_up BEFORE DELETE ON osmtalk.notes FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
-	"GRANT SELECT ON osmtalk.stale_calls TO PUBLIC",
 	"COMMENT ON VIEW osmtalk.stale_calls IS 'Made up'",
 	"CREATE OR REPLACE FUNCTION osmtalk.first_set(campaign text, organisation text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN COALESCE(NULLIF(campaign, ''), NULLIF(organisation, ''), NULL)",
 	"ALTER FUNCTION osmtalk.redeliver(text) SET lock_timeout = '5s'",
-	"ALTER TABLE osmtalk.notes ADD CONSTRAINT notes_note_check CHECK (note <> '')");
+	"ALTER TABLE osmtalk.notes ADD CONSTRAINT notes_note_check CHECK (note <> '')",
+	$ownership,
+	"GRANT EXECUTE ON FUNCTION osmtalk.note_length(text) TO osmtalk_app",
+	"GRANT SELECT (org_id) ON osmtalk.notes TO osmtalk_monitor",
+	"GRANT SELECT ON osmtalk.stale_calls TO osmtalk_monitor");
 
 sub script { return join '', map { "$_;\n" } @_; }
 
@@ -51,10 +56,10 @@ sub edit_made_up
 {
 	my ($dir) = @_;
 	my $grants = slurp_file("$dir/sql/grants.sql");
-	my @before = grep { !/^(REVOKE|GRANT)/ } @step;
+	my @before = grep { !/^(DO|GRANT)/ } @step;
 	my @grants = grep { /^GRANT/ } @step;
 
-	$grants =~ s/^(REVOKE EXECUTE ON ALL FUNCTIONS)/script(@before) . $1/me or die;
+	$grants =~ s/^(DO LANGUAGE plpgsql)/script(@before) . $1/me or die;
 	$grants =~ s/^(-- the last act)/script(@grants) . $1/me or die;
 	Osmtalk::Installation::replace_file("$dir/sql/grants.sql", $grants);
 	Osmtalk::Installation::replace_file("$dir/sql/osmtalk--$present--$made_up.sql", script(@step));

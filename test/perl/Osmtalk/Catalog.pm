@@ -34,7 +34,9 @@ my %queries = (
 		SELECT o.identity, a.grantor::regrole, a.grantee::regrole, a.privilege_type, a.is_grantable
 		  FROM (SELECT 'pg_proc'::regclass, oid, 0, proacl FROM pg_proc WHERE pronamespace = 'osmtalk'::regnamespace
 				UNION ALL
-				SELECT 'pg_class'::regclass, oid, 0, relacl FROM pg_class WHERE relnamespace = 'osmtalk'::regnamespace) c (class, oid, sub, acl),
+				SELECT 'pg_class'::regclass, oid, 0, relacl FROM pg_class WHERE relnamespace = 'osmtalk'::regnamespace
+				UNION ALL
+				SELECT 'pg_type'::regclass, oid, 0, typacl FROM pg_type WHERE typnamespace = 'osmtalk'::regnamespace) c (class, oid, sub, acl),
 			   pg_identify_object(c.class, c.oid, c.sub) o, aclexplode(c.acl) a));
 
 sub describe
