@@ -82,7 +82,9 @@ GRANT EXECUTE ON FUNCTION
 	osmtalk.analysis_configured(osmtalk.agents),
 	osmtalk.signature(text, text),
 	osmtalk.verify_signature(text, text, text),
-	osmtalk.is_webhook_url(text)
+	osmtalk.is_webhook_url(text),
+	-- what policies and views call
+	osmtalk.current_org_id(), osmtalk.sees_org(text), osmtalk.sees_every_org()
 	TO osmtalk_app, osmtalk_admin, osmtalk_monitor;
 GRANT EXECUTE ON FUNCTION osmtalk.wait_until_drained(interval) TO osmtalk_app, osmtalk_admin, osmtalk_monitor;
 
