@@ -165,6 +165,8 @@ DECLARE
 	total bigint := 0;
 BEGIN
 	PERFORM osmtalk.require_every_org('adopt()');
+	-- a restore that put triggers off has not switched it
+	PERFORM osmtalk.apply_tenant_isolation();
 	IF discard THEN
 		-- nothing vanishes silently: each event's record says what became of it
 		WITH dropped AS (

@@ -129,7 +129,7 @@ GRANT SELECT, DELETE, INSERT (id, campaign_id, phone_number, variables, next_att
 	  UPDATE (campaign_id, phone_number, variables, next_attempt_at, status)
    ON osmtalk.leads TO osmtalk_admin;
 GRANT SELECT, DELETE ON osmtalk.calls TO osmtalk_admin;
-GRANT SELECT ON osmtalk.events, osmtalk.outbox, osmtalk.delivery_attempts, osmtalk.claims, osmtalk.paused, osmtalk.slots TO osmtalk_admin;
+GRANT SELECT ON osmtalk.events, osmtalk.outbox, osmtalk.delivery_attempts, osmtalk.claims, osmtalk.paused, osmtalk.slots, osmtalk.tenant_isolation TO osmtalk_admin;
 GRANT SELECT ON osmtalk.due_leads, osmtalk.stale_calls, osmtalk.campaign_report, osmtalk.deliveries,
 	  osmtalk.in_flight, osmtalk.not_adopted, osmtalk.worker_status, osmtalk.retained TO osmtalk_admin;
 GRANT EXECUTE ON FUNCTION osmtalk.requeue_lead(text, timestamptz), osmtalk.send_test_event(text, text), osmtalk.redeliver(text),
@@ -146,7 +146,7 @@ GRANT SELECT (id, org_id, agent_id, lead_id, direction, started_at, answered_at,
 			  status, placed_at, decided_at, analyzed_at, awaiting_since, origin) ON osmtalk.calls TO osmtalk_monitor;
 GRANT SELECT (id, type, org_id, campaign_id, lead_id, call_id, created_at, skipped_reason, slot) ON osmtalk.events TO osmtalk_monitor;
 GRANT SELECT (event_id, attempt, started_at, duration_ms, http_status, error, slot) ON osmtalk.delivery_attempts TO osmtalk_monitor;
-GRANT SELECT ON osmtalk.outbox, osmtalk.claims, osmtalk.paused, osmtalk.slots TO osmtalk_monitor;
+GRANT SELECT ON osmtalk.outbox, osmtalk.claims, osmtalk.paused, osmtalk.slots, osmtalk.tenant_isolation TO osmtalk_monitor;
 
 -- what the views of the status and the slots call
 GRANT EXECUTE ON FUNCTION osmtalk.worker_slots(), osmtalk.current_origin(), osmtalk.current_slot(), osmtalk.slot_is_over(smallint)

@@ -2,64 +2,92 @@
  * tenants.sql
  *		Rows of one organisation kept from sessions of another, on request.
  *
- * Policies are made by the function that switches them on, and not by this
- * script: pg_dump has those of an extension's tables in its archive, and a
- * restore would make them twice.  So a copy is isolated if its original was.
- *
- * Policies bind whoever is not the owner, a superuser, or a role with
- * BYPASSRLS; triggers and workers are the owner.  Functions that run with the
+ * Policies are here from the beginning, and bind nobody until row-level
+ * security is switched on; then all but the owner, superusers and roles with
+ * BYPASSRLS.  Triggers and workers are the owner.  Functions that run with the
  * owner's rights ask sees_org() and sees_every_org().
+ *
+ * pg_dump does not tell whether it is switched on for an extension's tables;
+ * so that is a row, which it has, and by which a restored copy is switched as
+ * its original was.
  */
-CREATE FUNCTION osmtalk.tenant_tables() RETURNS TABLE (name regclass, visible text)
-LANGUAGE sql STABLE PARALLEL SAFE
+CREATE POLICY tenant ON osmtalk.org_settings USING (org_id = (SELECT osmtalk.current_org_id()));
+CREATE POLICY tenant ON osmtalk.agents USING (org_id = (SELECT osmtalk.current_org_id()));
+CREATE POLICY tenant ON osmtalk.campaigns USING (org_id = (SELECT osmtalk.current_org_id()));
+CREATE POLICY tenant ON osmtalk.calls USING (org_id = (SELECT osmtalk.current_org_id()));
+CREATE POLICY tenant ON osmtalk.dnc_entries USING (org_id = (SELECT osmtalk.current_org_id()));
+CREATE POLICY tenant ON osmtalk.events USING (org_id = (SELECT osmtalk.current_org_id()));
+CREATE POLICY tenant ON osmtalk.leads USING (EXISTS (
+	SELECT FROM osmtalk.campaigns c WHERE c.id = campaign_id AND c.org_id = (SELECT osmtalk.current_org_id())));
+CREATE POLICY tenant ON osmtalk.outbox USING (EXISTS (
+	SELECT FROM osmtalk.events e WHERE e.id = event_id AND e.org_id = (SELECT osmtalk.current_org_id())));
+CREATE POLICY tenant ON osmtalk.delivery_attempts USING (EXISTS (
+	SELECT FROM osmtalk.events e WHERE e.id = event_id AND e.org_id = (SELECT osmtalk.current_org_id())));
+-- a batch is of many organisations' events
+CREATE POLICY tenant ON osmtalk.claims USING (false);
+
+CREATE TABLE osmtalk.tenant_isolation (
+	only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one),
+	since timestamptz NOT NULL DEFAULT now(),
+	by_role text NOT NULL DEFAULT session_user
+);
+COMMENT ON TABLE osmtalk.tenant_isolation IS 'Has a row while tenants are isolated; see enable_tenant_isolation()';
+COMMENT ON COLUMN osmtalk.tenant_isolation.by_role IS 'Who isolated them';
+SELECT pg_extension_config_dump('osmtalk.tenant_isolation', '');
+
+CREATE FUNCTION osmtalk.apply_tenant_isolation() RETURNS void
+LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-	SELECT t.name::regclass, t.visible FROM (VALUES
-		('osmtalk.org_settings', 'org_id = (SELECT osmtalk.current_org_id())'),
-		('osmtalk.agents', 'org_id = (SELECT osmtalk.current_org_id())'),
-		('osmtalk.campaigns', 'org_id = (SELECT osmtalk.current_org_id())'),
-		('osmtalk.calls', 'org_id = (SELECT osmtalk.current_org_id())'),
-		('osmtalk.dnc_entries', 'org_id = (SELECT osmtalk.current_org_id())'),
-		('osmtalk.events', 'org_id = (SELECT osmtalk.current_org_id())'),
-		('osmtalk.leads', 'EXISTS (SELECT FROM osmtalk.campaigns c WHERE c.id = campaign_id AND c.org_id = (SELECT osmtalk.current_org_id()))'),
-		('osmtalk.outbox', 'EXISTS (SELECT FROM osmtalk.events e WHERE e.id = event_id AND e.org_id = (SELECT osmtalk.current_org_id()))'),
-		('osmtalk.delivery_attempts', 'EXISTS (SELECT FROM osmtalk.events e WHERE e.id = event_id AND e.org_id = (SELECT osmtalk.current_org_id()))'),
-		-- a batch is of many organisations' events
-		('osmtalk.claims', 'false')) t (name, visible);
-END;
-COMMENT ON FUNCTION osmtalk.tenant_tables() IS
-'Internal: the tables that hold organisations'' rows, and which of these a session sees when tenants are isolated';
+AS $$
+DECLARE
+	isolated constant boolean := EXISTS (SELECT FROM osmtalk.tenant_isolation);
+	name regclass;
+BEGIN
+	FOR name IN
+		SELECT c.oid FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid
+		 WHERE c.relnamespace = 'osmtalk'::regnamespace AND p.polname = 'tenant' AND c.relrowsecurity <> isolated
+		 ORDER BY c.relname
+	LOOP
+		EXECUTE format('ALTER TABLE %s %s ROW LEVEL SECURITY', name, CASE WHEN isolated THEN 'ENABLE' ELSE 'DISABLE' END);
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION osmtalk.apply_tenant_isolation() IS
+'Internal: switches the tables'' row-level security as tenant_isolation says';
+
+CREATE FUNCTION osmtalk.tenant_isolation_changed() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF TG_RELID <> 'osmtalk.tenant_isolation'::regclass THEN
+		PERFORM osmtalk.refuse_trigger(TG_RELID);
+	END IF;
+	PERFORM osmtalk.apply_tenant_isolation();
+	RETURN NULL;
+END
+$$;
+CREATE TRIGGER changed AFTER INSERT OR DELETE OR TRUNCATE ON osmtalk.tenant_isolation
+	FOR EACH STATEMENT EXECUTE FUNCTION osmtalk.tenant_isolation_changed();
 
 CREATE FUNCTION osmtalk.enable_tenant_isolation() RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
-SET client_min_messages = warning
 AS $$
-DECLARE
-	tenant record;
 BEGIN
-	FOR tenant IN SELECT * FROM osmtalk.tenant_tables() LOOP
-		EXECUTE format('DROP POLICY IF EXISTS osmtalk_tenant ON %s', tenant.name);
-		EXECUTE format('CREATE POLICY osmtalk_tenant ON %s USING (%s)', tenant.name, tenant.visible);
-		EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', tenant.name);
-	END LOOP;
+	INSERT INTO osmtalk.tenant_isolation DEFAULT VALUES ON CONFLICT DO NOTHING;
 END
 $$;
 COMMENT ON FUNCTION osmtalk.enable_tenant_isolation() IS
-'From its commit on, sessions see and change the rows of the organisation alone that osmtalk.org_id names, and none where it is not set; but for the owner''s, superusers'' and those of roles with BYPASSRLS. A protection against mistakes of an application, not against somebody who can run SQL: he can set it, too. To be called again after an upgrade that adds tables';
+'Once this commits, sessions see and change the rows of the organisation alone that osmtalk.org_id names, and none where it is not set; but for the owner''s, superusers'' and those of roles with BYPASSRLS. A protection against mistakes of an application, not against somebody who can run SQL: he can set it, too. Nothing if they are isolated already';
 
 CREATE FUNCTION osmtalk.disable_tenant_isolation() RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
-DECLARE
-	tenant record;
 BEGIN
-	FOR tenant IN SELECT * FROM osmtalk.tenant_tables() LOOP
-		EXECUTE format('ALTER TABLE %s DISABLE ROW LEVEL SECURITY', tenant.name);
-		EXECUTE format('DROP POLICY IF EXISTS osmtalk_tenant ON %s', tenant.name);
-	END LOOP;
+	DELETE FROM osmtalk.tenant_isolation;
 END
 $$;
 COMMENT ON FUNCTION osmtalk.disable_tenant_isolation() IS
-'Ends what enable_tenant_isolation() began, once this commits';
+'Ends what enable_tenant_isolation() began, once this commits. Nothing if they are not isolated';

@@ -111,7 +111,7 @@ SELECT is_empty($$
 SELECT is_empty($$
 	SELECT m.name, m.n FROM seen m JOIN seen s ON s.name = m.name
 	 WHERE m.as_whom = 'mine' AND s.as_whom = 'superuser' AND m.n = s.n
-	   AND m.name::text NOT IN ('osmtalk.stale_calls', 'osmtalk.slots', 'osmtalk.paused', 'osmtalk.retained', 'osmtalk.not_adopted', 'osmtalk.worker_status') $$,
+	   AND m.name::text NOT IN ('osmtalk.stale_calls', 'osmtalk.slots', 'osmtalk.paused', 'osmtalk.tenant_isolation', 'osmtalk.retained', 'osmtalk.not_adopted', 'osmtalk.worker_status') $$,
 	'and as many rows as there are in all, of nothing but what is nobody''s');
 SELECT is((SELECT n FROM seen WHERE as_whom = 'mine' AND name = 'osmtalk.claims'::regclass), 0::bigint, 'workers'' batches are mixed: they are not shown');
 SELECT results_eq($$ SELECT name, content, n FROM seen WHERE as_whom = 'operator' AND name <> 'osmtalk.worker_status'::regclass ORDER BY name $$,
