@@ -78,11 +78,16 @@ CREATE TRIGGER same_org BEFORE UPDATE OF org_id ON osmtalk.calls
 	FOR EACH ROW WHEN (NEW.org_id IS DISTINCT FROM OLD.org_id) EXECUTE FUNCTION osmtalk.refuse_other_org();
 
 CREATE FUNCTION osmtalk.check_same_org(org_id text, other_org_id text, what text) RETURNS void
-LANGUAGE plpgsql IMMUTABLE
+LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	IF org_id <> other_org_id THEN
+		-- a tenant is not told of others
+		IF NOT osmtalk.sees_every_org() THEN
+			RAISE EXCEPTION 'the organisation is not that of the %', what
+				USING ERRCODE = 'check_violation', SCHEMA = 'osmtalk', COLUMN = 'org_id';
+		END IF;
 		RAISE EXCEPTION 'the organisation "%" is not that of the %', org_id, what
 			USING ERRCODE = 'check_violation',
 				  DETAIL = format('The %s belongs to the organisation "%s".', what, other_org_id),

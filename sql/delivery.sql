@@ -77,7 +77,7 @@ AS $$
 DECLARE
 	campaign osmtalk.campaigns;
 BEGIN
-	PERFORM FROM osmtalk.org_settings s WHERE s.org_id = send_test_event.org_id;
+	PERFORM FROM osmtalk.org_settings s WHERE s.org_id = send_test_event.org_id AND osmtalk.sees_org(s.org_id);
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'there is no organisation "%"', org_id
 			USING ERRCODE = 'invalid_parameter_value',
@@ -108,7 +108,7 @@ DECLARE
 BEGIN
 	-- so that retention does not take it away meanwhile
 	PERFORM FROM osmtalk.slots s WHERE s.slot = -1 FOR KEY SHARE;
-	SELECT * INTO event FROM osmtalk.events e WHERE e.id = redeliver.event_id;
+	SELECT * INTO event FROM osmtalk.events e WHERE e.id = redeliver.event_id AND osmtalk.sees_org(e.org_id);
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'there is no event "%"', event_id USING ERRCODE = 'no_data_found';
 	END IF;
@@ -135,6 +135,24 @@ COMMENT ON FUNCTION osmtalk.redeliver(text) IS
 'Puts an event back in the outbox: same id, same bytes, attempt numbers continue. Pending or in flight: nothing; skipped: sent if there is a URL now; unknown: P0002';
 
 /*
+ * What is done for all organisations at once is not for a session of one.
+ */
+CREATE FUNCTION osmtalk.require_every_org(what text) RETURNS void
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF NOT osmtalk.sees_every_org() THEN
+		RAISE EXCEPTION 'osmtalk.% is for all organisations, and tenants are isolated', what
+			USING ERRCODE = 'insufficient_privilege',
+				  HINT = 'It needs a role with BYPASSRLS, a member of the owner, or a superuser.';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION osmtalk.require_every_org(text) IS
+'Internal: raises 42501 in a session that is bound to a tenant';
+
+/*
  * Takes over, or drops, what another database enqueued and left undecided.
  */
 CREATE FUNCTION osmtalk.adopt(discard boolean DEFAULT false) RETURNS bigint
@@ -146,6 +164,9 @@ DECLARE
 	rows bigint;
 	total bigint := 0;
 BEGIN
+	PERFORM osmtalk.require_every_org('adopt()');
+	-- a restore that put triggers off has not switched it
+	PERFORM osmtalk.apply_tenant_isolation();
 	IF discard THEN
 		-- nothing vanishes silently: each event's record says what became of it
 		WITH dropped AS (
@@ -192,6 +213,7 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+	PERFORM osmtalk.require_every_org('pause()');
 	INSERT INTO osmtalk.paused DEFAULT VALUES ON CONFLICT DO NOTHING;
 END
 $$;
@@ -203,6 +225,7 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+	PERFORM osmtalk.require_every_org('resume()');
 	DELETE FROM osmtalk.paused;
 END
 $$;
@@ -220,9 +243,12 @@ BEGIN
 	LOOP
 		PERFORM FROM osmtalk.outbox o
 		  WHERE o.origin = osmtalk.current_origin() AND o.due_at <= clock_timestamp()
+			AND (osmtalk.sees_every_org() OR osmtalk.sees_org((SELECT e.org_id FROM osmtalk.events e WHERE e.id = o.event_id)))
 		  LIMIT 1;
 		IF NOT FOUND THEN
-			PERFORM FROM osmtalk.in_flight LIMIT 1;
+			PERFORM FROM osmtalk.in_flight f
+			  WHERE osmtalk.sees_every_org() OR osmtalk.sees_org((SELECT e.org_id FROM osmtalk.events e WHERE e.id = f.event_id))
+			  LIMIT 1;
 			IF NOT FOUND THEN
 				RETURN true;
 			END IF;

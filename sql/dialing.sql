@@ -21,7 +21,10 @@ DECLARE
 	lead_status osmtalk.lead_status;
 	call osmtalk.calls;
 BEGIN
-	SELECT l.status INTO lead_status FROM osmtalk.leads l WHERE l.id = place_call.lead_id FOR NO KEY UPDATE;
+	SELECT l.status INTO lead_status FROM osmtalk.leads l
+	 WHERE l.id = place_call.lead_id
+	   AND (osmtalk.sees_every_org() OR osmtalk.sees_org((SELECT c.org_id FROM osmtalk.campaigns c WHERE c.id = l.campaign_id)))
+	   FOR NO KEY UPDATE;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'there is no lead "%"', lead_id USING ERRCODE = 'no_data_found';
 	END IF;
@@ -48,6 +51,7 @@ BEGIN
 	SELECT l.id INTO next_lead_id
 	  FROM osmtalk.leads l
 	 WHERE l.campaign_id = place_next_call.campaign_id AND l.status = 'pending'
+	   AND (osmtalk.sees_every_org() OR osmtalk.sees_org((SELECT c.org_id FROM osmtalk.campaigns c WHERE c.id = l.campaign_id)))
 	   AND (l.next_attempt_at IS NULL OR l.next_attempt_at <= now())
 	 ORDER BY l.next_attempt_at NULLS FIRST, l.id
 	 LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED;
@@ -70,7 +74,10 @@ DECLARE
 BEGIN
 	SELECT l.status, l.status = 'calling' AND NOT EXISTS (SELECT FROM osmtalk.calls c WHERE c.id = l.call_id)
 	  INTO lead_status, abandoned
-	  FROM osmtalk.leads l WHERE l.id = requeue_lead.lead_id FOR NO KEY UPDATE;
+	  FROM osmtalk.leads l
+	 WHERE l.id = requeue_lead.lead_id
+	   AND (osmtalk.sees_every_org() OR osmtalk.sees_org((SELECT c.org_id FROM osmtalk.campaigns c WHERE c.id = l.campaign_id)))
+	   FOR NO KEY UPDATE;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'there is no lead "%"', lead_id USING ERRCODE = 'no_data_found';
 	END IF;

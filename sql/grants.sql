@@ -79,7 +79,9 @@ GRANT EXECUTE ON FUNCTION
 	osmtalk.analysis_configured(osmtalk.agents),
 	osmtalk.signature(text, text),
 	osmtalk.verify_signature(text, text, text),
-	osmtalk.is_webhook_url(text)
+	osmtalk.is_webhook_url(text),
+	-- what policies and views call
+	osmtalk.current_org_id(), osmtalk.sees_org(text), osmtalk.sees_every_org()
 	TO osmtalk_app, osmtalk_admin, osmtalk_monitor;
 GRANT EXECUTE ON FUNCTION osmtalk.wait_until_drained(interval) TO osmtalk_app, osmtalk_admin, osmtalk_monitor;
 
@@ -124,7 +126,7 @@ GRANT SELECT, DELETE, INSERT (id, campaign_id, phone_number, variables, next_att
 	  UPDATE (campaign_id, phone_number, variables, next_attempt_at, status)
    ON osmtalk.leads TO osmtalk_admin;
 GRANT SELECT, DELETE ON osmtalk.calls TO osmtalk_admin;
-GRANT SELECT ON osmtalk.events, osmtalk.outbox, osmtalk.delivery_attempts, osmtalk.claims, osmtalk.paused, osmtalk.slots TO osmtalk_admin;
+GRANT SELECT ON osmtalk.events, osmtalk.outbox, osmtalk.delivery_attempts, osmtalk.claims, osmtalk.paused, osmtalk.slots, osmtalk.tenant_isolation TO osmtalk_admin;
 GRANT SELECT ON osmtalk.due_leads, osmtalk.stale_calls, osmtalk.campaign_report, osmtalk.deliveries,
 	  osmtalk.in_flight, osmtalk.not_adopted, osmtalk.worker_status, osmtalk.retained TO osmtalk_admin;
 GRANT EXECUTE ON FUNCTION osmtalk.requeue_lead(text, timestamptz), osmtalk.send_test_event(text, text), osmtalk.redeliver(text),
@@ -141,7 +143,7 @@ GRANT SELECT (id, org_id, agent_id, lead_id, direction, started_at, answered_at,
 			  status, placed_at, decided_at, analyzed_at, awaiting_since, origin) ON osmtalk.calls TO osmtalk_monitor;
 GRANT SELECT (id, type, org_id, campaign_id, lead_id, call_id, created_at, skipped_reason, slot) ON osmtalk.events TO osmtalk_monitor;
 GRANT SELECT (event_id, attempt, started_at, duration_ms, http_status, error, slot) ON osmtalk.delivery_attempts TO osmtalk_monitor;
-GRANT SELECT ON osmtalk.outbox, osmtalk.claims, osmtalk.paused, osmtalk.slots TO osmtalk_monitor;
+GRANT SELECT ON osmtalk.outbox, osmtalk.claims, osmtalk.paused, osmtalk.slots, osmtalk.tenant_isolation TO osmtalk_monitor;
 
 -- what the views of the status and the slots call
 GRANT EXECUTE ON FUNCTION osmtalk.worker_slots(), osmtalk.current_origin(), osmtalk.current_slot(), osmtalk.slot_is_over(smallint)

@@ -34,6 +34,26 @@ AS 'MODULE_PATHNAME', 'osmtalk_current_origin';
 COMMENT ON FUNCTION osmtalk.current_origin() IS
 'This database''s identity, <system identifier>/<database oid>: what outbox rows and undecided calls carry, so that a copy of the database never sends by accident';
 
+/* ---- tenants ---- */
+
+CREATE FUNCTION osmtalk.current_org_id() RETURNS text
+LANGUAGE c STABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'osmtalk_current_org_id';
+COMMENT ON FUNCTION osmtalk.current_org_id() IS
+'The session''s tenant, as osmtalk.org_id has it; null if that is not set or empty';
+
+CREATE FUNCTION osmtalk.sees_every_org() RETURNS boolean
+LANGUAGE c STABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'osmtalk_sees_every_org';
+COMMENT ON FUNCTION osmtalk.sees_every_org() IS
+'Whether no tenant binds the session: see enable_tenant_isolation(). By the role that it is or was SET to, whoever''s rights the function runs with in which this is asked';
+
+CREATE FUNCTION osmtalk.sees_org(org_id text) RETURNS boolean
+LANGUAGE c STABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'osmtalk_sees_org';
+COMMENT ON FUNCTION osmtalk.sees_org(text) IS
+'sees_every_org(), or the organisation is the session''s tenant';
+
 /* ---- signatures ---- */
 
 CREATE FUNCTION osmtalk.signature(body text, secret text) RETURNS text

@@ -28,7 +28,11 @@ CREATE VIEW osmtalk.in_flight WITH (security_invoker = true) AS
 COMMENT ON VIEW osmtalk.in_flight IS
 'The outbox rows that a worker has taken and whose result it has not recorded yet: being sent, or about to be';
 
-CREATE VIEW osmtalk.deliveries AS
+/*
+ * With the owner's rights, since it shows of the configuration what its
+ * readers may not read there; so it keeps tenants apart by itself.
+ */
+CREATE VIEW osmtalk.deliveries WITH (security_barrier = true) AS
 	SELECT e.id AS event_id, e.type, e.org_id, e.campaign_id, e.lead_id, e.call_id,
 		   COALESCE(last.url, NULLIF(c.webhook_url, ''), NULLIF(s.default_webhook_url, '')) AS url,
 		   CASE
@@ -64,7 +68,8 @@ CREATE VIEW osmtalk.deliveries AS
 	  -- as delivery_target() does; a function here would run with the rights of
 	  -- whoever reads the view, who need not be able to read the secrets beside
 	  LEFT JOIN osmtalk.campaigns c ON c.id = e.campaign_id AND e.type <> 'call.analysis_completed'
-	  LEFT JOIN osmtalk.org_settings s ON s.org_id = e.org_id;
+	  LEFT JOIN osmtalk.org_settings s ON s.org_id = e.org_id
+	 WHERE (SELECT osmtalk.sees_every_org()) OR e.org_id = (SELECT osmtalk.current_org_id());
 COMMENT ON VIEW osmtalk.deliveries IS
 'One row per event and what became of it: pending, in_flight, delivered, failed or skipped; the outbox decides first, then the last attempt';
 COMMENT ON COLUMN osmtalk.deliveries.url IS 'The last attempted, else where it would go now';

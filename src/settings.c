@@ -32,6 +32,7 @@ int osmtalk_retention = 30 * SECS_PER_DAY;
 int osmtalk_failed_retention = 90 * SECS_PER_DAY;
 bool osmtalk_require_https = true;
 char *osmtalk_ca_file = NULL;
+char *osmtalk_org_id = NULL;
 const OsmtalkNetworks *osmtalk_trusted_networks = NULL;
 #ifdef OSMTALK_FAULTS
 char *osmtalk_fault_event = NULL;
@@ -147,6 +148,11 @@ osmtalk_define_settings(void)
 							   NULL,
 							   &osmtalk_ca_file, "",
 							   PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("osmtalk.org_id",
+							   "The organisation whose rows the session sees, where tenants are isolated.",
+							   "See osmtalk.enable_tenant_isolation().",
+							   &osmtalk_org_id, "",
+							   PGC_USERSET, 0, NULL, NULL, NULL);
 #ifdef OSMTALK_FAULTS
 	DefineCustomStringVariable("osmtalk.fault_event",
 							   "The id of an event at which the worker dies.",

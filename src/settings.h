@@ -26,6 +26,9 @@ extern PGDLLEXPORT int osmtalk_failed_retention;
 extern PGDLLEXPORT bool osmtalk_require_https;
 extern PGDLLEXPORT char *osmtalk_ca_file;
 
+/* the session's own: whose rows it sees, see tenant.c; "" for nobody's */
+extern PGDLLEXPORT char *osmtalk_org_id;
+
 /* osmtalk.trusted_networks, parsed; never NULL once settings are defined */
 extern PGDLLEXPORT const OsmtalkNetworks *osmtalk_trusted_networks;
 

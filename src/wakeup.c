@@ -31,6 +31,7 @@
 
 #include "nested.h"
 #include "settings.h"
+#include "tenant.h"
 #include "wakeup.h"
 
 PG_FUNCTION_INFO_V1(osmtalk_wake_worker);
@@ -418,7 +419,7 @@ slot_state(const OsmtalkSlot *slot)
 #define SLOT_COLUMNS 10
 
 static void
-put_slot(ReturnSetInfo *set, const OsmtalkSlot *slot)
+put_slot(ReturnSetInfo *set, const OsmtalkSlot *slot, bool sees_all)
 {
 	Datum values[SLOT_COLUMNS] = {0};
 	bool nulls[SLOT_COLUMNS];
@@ -437,9 +438,10 @@ put_slot(ReturnSetInfo *set, const OsmtalkSlot *slot)
 		values[5] = Int32GetDatum(slot->in_flight);
 		values[6] = Int64GetDatum(slot->delivered);
 		values[7] = Int64GetDatum(slot->failed);
-		memset(nulls, false, 8);
+		memset(nulls, false, 5);
+		memset(nulls + 5, !sees_all, 3);
 	}
-	if (slot != NULL && slot->last_error_at != 0)
+	if (sees_all && slot != NULL && slot->last_error_at != 0)
 	{
 		values[8] = CStringGetTextDatum(slot->last_error);
 		values[9] = TimestampTzGetDatum(slot->last_error_at);
@@ -452,6 +454,7 @@ Datum
 osmtalk_worker_slots(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *set = (ReturnSetInfo *) fcinfo->resultinfo;
+	bool sees_all = osmtalk_tenant_sees_all();
 	OsmtalkSlot *copies = NULL;
 	int n = 0;
 
@@ -471,8 +474,8 @@ osmtalk_worker_slots(PG_FUNCTION_ARGS)
 		LWLockRelease(osmtalk_shared->lock);
 	}
 	for (int i = 0; i < n; i++)
-		put_slot(set, &copies[i]);
+		put_slot(set, &copies[i], sees_all);
 	if (n == 0)
-		put_slot(set, NULL);
+		put_slot(set, NULL, sees_all);
 	return (Datum) 0;
 }
