@@ -42,6 +42,7 @@ GRANT EXECUTE ON FUNCTION
 	osmtalk.normalize_phone(text),
 	osmtalk.is_webhook_url(text),
 	osmtalk.check_webhook_url(text),
+	osmtalk.redacted_url(text),
 	osmtalk.check_same_org(text, text, text),
 	osmtalk.analysis_configured(osmtalk.agents)
 	TO PUBLIC;
