@@ -23,7 +23,7 @@ BEGIN
 	THEN
 		RAISE EXCEPTION 'invalid overlap'
 			USING ERRCODE = 'invalid_parameter_value',
-				  DETAIL = 'For as long as that the secret which is replaced stays valid.',
+				  DETAIL = 'For the overlap the secret that is replaced stays valid.',
 				  HINT = 'Give an interval from 0 to 1 year.';
 	END IF;
 	until := now() + overlap;

@@ -42,6 +42,14 @@ PG_FUNCTION_INFO_V1(osmtalk_guard_secret_row);
 /* Whether the COPY that runs, if any, says no more of its lines than their numbers. */
 static bool copy_is_hushed = false;
 
+/* Of the errors that show a row. */
+static void
+hide_row(ErrorData *error)
+{
+	if (error->sqlerrcode == ERRCODE_NOT_NULL_VIOLATION || error->sqlerrcode == ERRCODE_CHECK_VIOLATION)
+		error->detail = pstrdup("The row is not shown: it may hold a secret.");
+}
+
 /* ---- COPY ---- */
 
 /* In place of COPY's own: the line's number, and nothing of the line. */
@@ -118,7 +126,8 @@ osmtalk_rethrow_secret_copy(MemoryContext context, bool outer)
 	MemoryContextSwitchTo(context);
 	error = CopyErrorData();
 	FlushErrorState();
-	error->context = NULL;
+	error->context = pstrdup("COPY, with a line that is not shown: it may hold a secret");
+	hide_row(error);
 	ReThrowError(error);
 }
 
@@ -149,8 +158,7 @@ check_constraints(Relation table, HeapTuple row)
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		FlushErrorState();
-		if (error->sqlerrcode == ERRCODE_NOT_NULL_VIOLATION || error->sqlerrcode == ERRCODE_CHECK_VIOLATION)
-			error->detail = pstrdup("The row is not shown, it may hold a secret.");
+		hide_row(error);
 		ReThrowError(error);
 	}
 	PG_END_TRY();
@@ -182,7 +190,7 @@ complaint_about(Datum secret)
 	if (len > OSMTALK_LONGEST_SECRET)
 		return "the webhook secret is too long: nothing is sent";
 	if (len < LEAST_SECRET)
-		return "the webhook secret is short: it can be guessed";
+		return "the webhook secret is too short: it can be guessed";
 	plain = DatumGetTextPP(secret);
 	blank = is_blank(VARDATA_ANY(plain), len);
 	if ((Pointer) plain != DatumGetPointer(secret))

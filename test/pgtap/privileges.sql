@@ -6,7 +6,7 @@
 \set ON_ERROR_STOP on
 BEGIN;
 SET LOCAL search_path = public;
-SELECT plan(96);
+SELECT plan(103);
 
 CREATE ROLE osmtalk_test_nobody;
 CREATE ROLE osmtalk_test_app;			-- records facts, and no more
@@ -32,9 +32,9 @@ BEGIN
 END
 $$;
 
-INSERT INTO osmtalk.org_settings (org_id, default_webhook_url, webhook_secret) VALUES ('org', 'https://org.example/token', 'org-secret'), ('org2', NULL, NULL);
+INSERT INTO osmtalk.org_settings (org_id, default_webhook_url, webhook_secret) VALUES ('org', 'https://org.example/token', 'a secret of the organisation'), ('org2', NULL, NULL);
 INSERT INTO osmtalk.agents (id, org_id, enable_sentiment) VALUES ('agent', 'org', true), ('agent2', 'org2', false);
-INSERT INTO osmtalk.campaigns (id, org_id, name, webhook_secret) VALUES ('cmp', 'org', 'Campaign', 'campaign-secret'), ('cmp2', 'org2', 'Other', NULL);
+INSERT INTO osmtalk.campaigns (id, org_id, name, webhook_secret) VALUES ('cmp', 'org', 'Campaign', 'a secret of the campaign'), ('cmp2', 'org2', 'Other', NULL);
 INSERT INTO osmtalk.leads (id, campaign_id, phone_number) SELECT 'ld' || i, 'cmp', '+919876543210' FROM generate_series(1, 9) i;
 INSERT INTO osmtalk.calls (id, lead_id, agent_id, answered_at) SELECT 'call' || i, 'ld' || i, 'agent', now() - interval '1 min' FROM generate_series(1, 5) i;
 
@@ -51,7 +51,7 @@ SELECT ok(NOT has_schema_privilege('osmtalk_test_nobody', 'osmtalk', 'USAGE') AN
 SELECT results_eq($$
 	SELECT p.proname::text COLLATE "default" FROM pg_proc p WHERE p.pronamespace = 'osmtalk'::regnamespace AND has_function_privilege('public', p.oid, 'EXECUTE') ORDER BY p.proname $$,
 	ARRAY['analysis_configured', 'call_outcome', 'call_status', 'check_same_org', 'check_webhook_url', 'compact_json', 'current_origin', 'current_slot', 'disposition', 'disposition_by', 'endpoint_hash', 'first_set', 'has_analysis',
-		  'is_open', 'is_retried', 'is_terminal', 'is_webhook_url', 'iso_time', 'lead_disposition', 'lead_outcome', 'microseconds_between', 'new_id', 'normalize_phone', 'quote_json', 'signature', 'slot_is_over',
+		  'is_open', 'is_retried', 'is_terminal', 'is_webhook_url', 'iso_time', 'lead_disposition', 'lead_outcome', 'microseconds_between', 'new_id', 'normalize_phone', 'quote_json', 'redacted_url', 'signature', 'slot_is_over',
 		  'try_normalize_phone', 'verify_signature', 'worker_slots'],
 	'with USAGE everybody may call what only computes, and no more');
 SELECT is_empty($$
@@ -68,7 +68,8 @@ SELECT pg_temp.acts_as('osmtalk_test_nobody', command, '42501', 'USAGE alone: ' 
 	'SELECT osmtalk.place_call(''ld9'')', 'SELECT osmtalk.place_next_call(''cmp'')', 'SELECT osmtalk.requeue_lead(''ld1'')', 'SELECT osmtalk.redeliver(''x'')',
 	'SELECT osmtalk.send_test_event(''org'')', 'SELECT osmtalk.adopt()', 'SELECT osmtalk.wait_until_drained(''0'')', 'SELECT osmtalk.expire_calls()',
 	'SELECT osmtalk.delivery_target(''webhook.test'', ''org'', ''cmp'')', 'SELECT osmtalk.record_event(''t'', ''org'', NULL, NULL, NULL, ''b'')',
-	'SELECT osmtalk.is_dnc_listed(''org'', ''+919876543210'')', 'SELECT osmtalk.start_worker()', 'SELECT osmtalk.pause()', 'SELECT osmtalk.resume()', 'CREATE TABLE osmtalk.mine ()']) command;
+	'SELECT osmtalk.is_dnc_listed(''org'', ''+919876543210'')', 'SELECT osmtalk.start_worker()', 'SELECT osmtalk.pause()', 'SELECT osmtalk.resume()', 'CREATE TABLE osmtalk.mine ()',
+	'SELECT osmtalk.rotate_webhook_secret(''org'')', 'SELECT osmtalk.new_webhook_secret()', 'SELECT 1 FROM osmtalk.previous_secrets']) command;
 CREATE TABLE public.mine (id text);
 GRANT ALL ON public.mine TO osmtalk_test_nobody;
 SELECT pg_temp.acts_as('osmtalk_test_nobody', 'CREATE TRIGGER t AFTER INSERT ON public.mine FOR EACH ROW EXECUTE FUNCTION osmtalk.calls_after_insert()', '42501', 'a trigger function with the owner''s rights is nobody''s to use on his own table');
@@ -121,6 +122,17 @@ SELECT pg_temp.acts_as('osmtalk_test_dashboard', 'SELECT * FROM osmtalk.' || v, 
 SELECT is_empty($$ SELECT table_name, column_name FROM information_schema.columns c JOIN information_schema.views v USING (table_schema, table_name)
 	WHERE table_schema = 'osmtalk' AND column_name ~ 'secret|body|transcript' AND table_name NOT IN ('stale_calls') $$, 'no view shows a secret or a body');
 SELECT pg_temp.acts_as('osmtalk_test_dashboard', 'SELECT 1 FROM osmtalk.events', '42501', 'and gives nothing else');
+-- query strings are for those who may read them in the table
+UPDATE osmtalk.org_settings SET default_webhook_url = 'https://org.example/hook?token=abc#d' WHERE org_id = 'org';
+SELECT is((SELECT array_agg(DISTINCT url) FROM osmtalk.deliveries), ARRAY['https://org.example/hook?token=abc#d'], 'a superuser sees whole URLs');
+SET LOCAL ROLE osmtalk_test_dashboard;
+SELECT is((SELECT array_agg(DISTINCT url) FROM osmtalk.deliveries), ARRAY['https://org.example/hook?...'], 'the dashboard sees them without query string');
+RESET ROLE;
+GRANT SELECT (url) ON osmtalk.delivery_attempts TO osmtalk_test_dashboard;
+SET LOCAL ROLE osmtalk_test_dashboard;
+SELECT is((SELECT array_agg(DISTINCT url) FROM osmtalk.deliveries), ARRAY['https://org.example/hook?token=abc#d'], 'unless it may read the column of the attempts');
+RESET ROLE;
+REVOKE SELECT (url) ON osmtalk.delivery_attempts FROM osmtalk_test_dashboard;
 
 -- ---------------------------------------------------------------------------
 -- The manager: campaigns and leads, but not where events go
@@ -134,6 +146,8 @@ SELECT pg_temp.acts_as('osmtalk_test_manager', 'UPDATE osmtalk.leads SET campaig
 SELECT pg_temp.acts_as('osmtalk_test_manager', 'UPDATE osmtalk.campaigns SET agent_id = ''agent2'' WHERE id = ''cmp''', '23514', 'nor takes an agent of it');
 SELECT pg_temp.acts_as('osmtalk_test_manager', 'UPDATE osmtalk.campaigns SET webhook_secret = ''mine'' WHERE id = ''cmp''', '42501', 'changes no secret');
 SELECT pg_temp.acts_as('osmtalk_test_manager', 'SELECT webhook_secret FROM osmtalk.campaigns', '42501', 'and reads none');
+GRANT EXECUTE ON FUNCTION osmtalk.rotate_webhook_secret(text, text, interval) TO osmtalk_test_manager;
+SELECT pg_temp.acts_as('osmtalk_test_manager', 'SELECT osmtalk.rotate_webhook_secret(''org'', ''cmp'')', '00000', 'but for those that EXECUTE lets it make');
 SELECT pg_temp.acts_as('osmtalk_test_manager', 'UPDATE osmtalk.org_settings SET default_webhook_url = ''https://new.example/''', '00000', 'URLs may be written blind');
 SELECT pg_temp.acts_as('osmtalk_test_manager', 'UPDATE osmtalk.org_settings SET default_webhook_url = ''file:///etc/passwd''', '22023', 'within the rules');
 
