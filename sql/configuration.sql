@@ -89,17 +89,17 @@ CREATE TRIGGER before_write BEFORE INSERT OR UPDATE OF org_id, agent_id, webhook
 /*
  * These rows hold secrets: what the server says of one that it refuses does
  * not show it, and a secret that is easily guessed is remarked upon.  By name
- * the last of our triggers, so that it sees the row as it will be.
+ * the first of the triggers, so that nothing is said during the others either.
  */
 CREATE FUNCTION osmtalk.guard_secret_row() RETURNS trigger
 LANGUAGE c AS 'MODULE_PATHNAME', 'osmtalk_guard_secret_row';
 COMMENT ON FUNCTION osmtalk.guard_secret_row() IS
 'Trigger: refuses a row that breaks a constraint without showing it, as the table itself would; warns of a webhook_secret that is too short, blank, or too long';
-CREATE TRIGGER guard_secret_row BEFORE INSERT OR UPDATE ON osmtalk.org_settings
+CREATE TRIGGER a_guard BEFORE INSERT OR UPDATE ON osmtalk.org_settings
 	FOR EACH ROW EXECUTE FUNCTION osmtalk.guard_secret_row();
-CREATE TRIGGER guard_secret_row BEFORE INSERT OR UPDATE ON osmtalk.campaigns
+CREATE TRIGGER a_guard BEFORE INSERT OR UPDATE ON osmtalk.campaigns
 	FOR EACH ROW EXECUTE FUNCTION osmtalk.guard_secret_row();
-CREATE TRIGGER guard_secret_row BEFORE INSERT OR UPDATE ON osmtalk.previous_secrets
+CREATE TRIGGER a_guard BEFORE INSERT OR UPDATE ON osmtalk.previous_secrets
 	FOR EACH ROW EXECUTE FUNCTION osmtalk.guard_secret_row();
 
 CREATE FUNCTION osmtalk.normalize_row_phone() RETURNS trigger

@@ -60,6 +60,8 @@ osmtalk_pin_settings(void)
 		{"enable_sort", "off"},
 		{"enable_hashjoin", "off"},
 		{"enable_mergejoin", "off"},
+		/* it would keep bodies that nobody asks for twice, and copies of secrets */
+		{"enable_memoize", "off"},
 		{"plan_cache_mode", "force_generic_plan"},
 	};
 
