@@ -18,6 +18,7 @@
 #include <openssl/crypto.h>
 
 #include "access/detoast.h"
+#include "access/htup_details.h"
 #include "catalog/namespace.h"
 #include "commands/copy.h"
 #include "commands/copyfrom_internal.h"
