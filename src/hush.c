@@ -211,7 +211,6 @@ remark_on_secret(const TriggerData *trigger, HeapTuple row)
 	bool isnull, old_null = true;
 	Datum secret, old = (Datum) 0;
 	const char *complaint;
-	ErrorContextCallback *callers;
 
 	if (number < 1)
 		return;
@@ -222,14 +221,10 @@ remark_on_secret(const TriggerData *trigger, HeapTuple row)
 		(complaint = complaint_about(secret)) == NULL)
 		return;
 
-	/* by whatever statement it came: that need not be told with it */
-	callers = error_context_stack;
-	error_context_stack = NULL;
 	ereport(WARNING,
 			errmsg("%s", complaint),
 			errdetail("A secret should have at least %d bytes, and must not have more than %d.", LEAST_SECRET, OSMTALK_LONGEST_SECRET),
 			errhint("osmtalk.rotate_webhook_secret() makes one of 32 random bytes."));
-	error_context_stack = callers;
 }
 
 Datum
