@@ -105,23 +105,28 @@ sub with_parameters
 	return $ok;
 }
 
-# Who asks again and again what the others are doing.
-my $watcher = session($node, $db);
-$watcher->query_safe(<<'END');
-SET log_min_messages = error; SET auto_explain.log_min_duration = -1; SET debug_print_parse = off; SET debug_print_rewritten = off; SET debug_print_plan = off; SET log_statement = none;
-SET log_min_duration_statement = -1; SET log_duration = off; SET log_executor_stats = off; SET log_planner_stats = off; SET log_parser_stats = off;
-CREATE TABLE test.seen (what text PRIMARY KEY);
-END
-my $watching = <<'END';
+# Who asks again and again what the others are doing, and is not heard of in the log.
+my $watcher;
+$node->safe_psql($db, 'CREATE TABLE test.seen (what text PRIMARY KEY)');
+sub watch
+{
+	my @quiet = map { "$_ = off" } qw(debug_print_parse debug_print_rewritten debug_print_plan log_duration log_executor_stats log_planner_stats log_parser_stats);
+
+	$watcher = session($node, $db);
+	$watcher->query_safe(join ' ', map { "SET $_;" } @quiet, 'log_statement = none', 'log_min_messages = error', 'log_min_duration_statement = -1', 'auto_explain.log_min_duration = -1');
+	$watcher->query_until(qr/watching/, "\\echo watching\n" . <<'END');
 DO $$ BEGIN
-	WHILE NOT EXISTS (SELECT FROM pg_class WHERE oid = to_regclass('test.watched')) LOOP
+	WHILE to_regclass('test.watched') IS NULL LOOP
 		PERFORM pg_stat_clear_snapshot();
 		INSERT INTO test.seen SELECT DISTINCT concat_ws(' ', a.application_name, a.query) FROM pg_stat_activity a ON CONFLICT DO NOTHING;
+		COMMIT;
 		PERFORM pg_sleep(0.005);
 	END LOOP;
 END $$;
 END
-$watcher->query_until(qr/watching/, "\\echo watching\n$watching");
+	return;
+}
+watch();
 
 # ---- secrets get there ----
 
@@ -162,7 +167,9 @@ like($states, qr/delivered\|\d+\nfailed\|\d+/, '... the one and the other');
 works('what was sent is sent again', "SELECT count(osmtalk.redeliver(event_id)) FROM osmtalk.deliveries");
 my $died = worker_pid($node, $db);
 kill 'KILL', $died;
-$node->poll_query_until($db, "SELECT count(*) = 1 FROM osmtalk.worker_status WHERE pid <> $died") or die;
+# psql may end before it has read what it is to ask
+wait_for(sub { (eval { $node->safe_psql($db, "SELECT count(*) FROM osmtalk.worker_status WHERE pid <> $died") } // '') eq '1' }, 'the next worker') or die;
+watch();
 works('... in spite of a death of the worker', "SELECT osmtalk.wait_until_drained('60 s')");
 my ($unsigned) = grep { ($_->{path} // '') =~ /hook/ && !exists $_->{headers}{'x-osmtalk-signature'} } $receiver->requests;
 is($unsigned, undef, '... with signatures');
@@ -258,6 +265,7 @@ works('statistics are gathered', 'ANALYZE; VACUUM');
 works('the life of a secret ends', "SELECT length(osmtalk.rotate_webhook_secret('acme', overlap => '0')); DELETE FROM osmtalk.leads WHERE campaign_id = 'cmp_bound'; DELETE FROM osmtalk.campaigns WHERE id = 'cmp_bound'");
 $node->restart;
 $node->poll_query_until($db, 'SELECT pid IS NOT NULL FROM osmtalk.worker_status') or die;
+watch();
 works('after a restart events are sent', "SELECT count(osmtalk.send_test_event(org_id, id)) FROM osmtalk.campaigns; SELECT osmtalk.wait_until_drained('60 s')");
 
 # ---- where it is looked for ----
