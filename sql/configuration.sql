@@ -20,7 +20,7 @@ $$;
 COMMENT ON FUNCTION osmtalk.refuse_trigger(regclass) IS
 'Internal: raises 39P01, for a trigger function of osmtalk''s that was put on another table';
 
-CREATE FUNCTION osmtalk.check_webhook_url(url text) RETURNS void
+CREATE FUNCTION osmtalk.check_webhook_url(url text) RETURNS text
 LANGUAGE plpgsql IMMUTABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -33,10 +33,11 @@ BEGIN
 				  DETAIL = 'A webhook URL is http or https with an ASCII host name or address, no user or password, a port from 1 to 65535, no spaces or control characters, and at most 2048 bytes.',
 				  HINT = 'Write a host name with other characters in punycode (xn--...), and percent-encode such characters in the path.';
 	END IF;
+	RETURN url;
 END
 $$;
 COMMENT ON FUNCTION osmtalk.check_webhook_url(text) IS
-'Raises 22023 unless the URL is null, empty or is_webhook_url()';
+'The URL, if it is null, empty or is_webhook_url(); raises 22023 otherwise';
 
 CREATE FUNCTION osmtalk.org_settings_before_write() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
@@ -46,7 +47,8 @@ BEGIN
 	IF TG_RELID <> 'osmtalk.org_settings'::regclass THEN
 		PERFORM osmtalk.refuse_trigger(TG_RELID);
 	END IF;
-	PERFORM osmtalk.check_webhook_url(NEW.default_webhook_url);
+	-- assigned, not PERFORMed: that would be a statement of its own, with the URL in its plan for the log to show
+	NEW.default_webhook_url := osmtalk.check_webhook_url(NEW.default_webhook_url);
 	RETURN NEW;
 END
 $$;
@@ -106,7 +108,7 @@ BEGIN
 	IF TG_RELID <> 'osmtalk.campaigns'::regclass THEN
 		PERFORM osmtalk.refuse_trigger(TG_RELID);
 	END IF;
-	PERFORM osmtalk.check_webhook_url(NEW.webhook_url);
+	NEW.webhook_url := osmtalk.check_webhook_url(NEW.webhook_url);	-- assigned, as above
 	PERFORM osmtalk.check_same_org(NEW.org_id, a.org_id, 'campaign''s agent')
 	   FROM osmtalk.agents a WHERE a.id = NEW.agent_id;
 	RETURN NEW;
@@ -114,6 +116,22 @@ END
 $$;
 CREATE TRIGGER before_write BEFORE INSERT OR UPDATE OF org_id, agent_id, webhook_url ON osmtalk.campaigns
 	FOR EACH ROW EXECUTE FUNCTION osmtalk.campaigns_before_write();
+
+/*
+ * These rows hold secrets: what the server says of one that it refuses does
+ * not show it, and a secret that is easily guessed is remarked upon.  By name
+ * the first of the triggers, so that nothing is said during the others either.
+ */
+CREATE FUNCTION osmtalk.guard_secret_row() RETURNS trigger
+LANGUAGE c AS 'MODULE_PATHNAME', 'osmtalk_guard_secret_row';
+COMMENT ON FUNCTION osmtalk.guard_secret_row() IS
+'Trigger: refuses a row that breaks a constraint without showing it, as the table itself would; warns of a webhook_secret that is too short, blank, or too long';
+CREATE TRIGGER a_guard BEFORE INSERT OR UPDATE ON osmtalk.org_settings
+	FOR EACH ROW EXECUTE FUNCTION osmtalk.guard_secret_row();
+CREATE TRIGGER a_guard BEFORE INSERT OR UPDATE ON osmtalk.campaigns
+	FOR EACH ROW EXECUTE FUNCTION osmtalk.guard_secret_row();
+CREATE TRIGGER a_guard BEFORE INSERT OR UPDATE ON osmtalk.previous_secrets
+	FOR EACH ROW EXECUTE FUNCTION osmtalk.guard_secret_row();
 
 CREATE FUNCTION osmtalk.normalize_row_phone() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER

@@ -79,7 +79,7 @@ GRANT EXECUTE ON FUNCTION
 	osmtalk.analysis_configured(osmtalk.agents),
 	osmtalk.signature(text, text),
 	osmtalk.verify_signature(text, text, text),
-	osmtalk.is_webhook_url(text),
+	osmtalk.is_webhook_url(text), osmtalk.redacted_url(text),
 	-- what policies and views call
 	osmtalk.current_org_id(), osmtalk.sees_org(text), osmtalk.sees_every_org()
 	TO osmtalk_app, osmtalk_admin, osmtalk_monitor;
@@ -130,6 +130,7 @@ GRANT SELECT ON osmtalk.events, osmtalk.outbox, osmtalk.delivery_attempts, osmta
 GRANT SELECT ON osmtalk.due_leads, osmtalk.stale_calls, osmtalk.campaign_report, osmtalk.deliveries,
 	  osmtalk.in_flight, osmtalk.not_adopted, osmtalk.worker_status, osmtalk.retained TO osmtalk_admin;
 GRANT EXECUTE ON FUNCTION osmtalk.requeue_lead(text, timestamptz), osmtalk.send_test_event(text, text), osmtalk.redeliver(text),
+	  osmtalk.rotate_webhook_secret(text, text, interval),
 	  osmtalk.pause(), osmtalk.resume(), osmtalk.adopt(boolean), osmtalk.apply_retention() TO osmtalk_admin;
 
 /* ---- monitoring: no phone numbers, no bodies, no secrets, no URLs but in deliveries ---- */

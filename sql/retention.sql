@@ -273,13 +273,17 @@ BEGIN
 			USING ERRCODE = 'invalid_transaction_state',
 				  HINT = 'Call it at the isolation level READ COMMITTED.';
 	END IF;
+	-- who has locked one is about to remove it
+	DELETE FROM osmtalk.previous_secrets p
+	 WHERE p.id IN (SELECT o.id FROM osmtalk.previous_secrets o WHERE o.valid_until <= now() FOR UPDATE SKIP LOCKED);
+	GET DIAGNOSTICS done = ROW_COUNT;
 	IF osmtalk.retention() IS NULL THEN
-		RETURN 0;
+		RETURN done;
 	END IF;
 	-- one at a time, and none while a redelivery is under way, whose outbox row cannot be seen yet
 	PERFORM FROM osmtalk.slots s WHERE s.slot = -1 FOR UPDATE SKIP LOCKED;
 	IF NOT FOUND THEN
-		RETURN 0;
+		RETURN done;
 	END IF;
 	FOR number IN
 		SELECT s.slot FROM osmtalk.slots s
@@ -300,7 +304,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION osmtalk.apply_retention() IS
-'Does a small part of removing events older than osmtalk.retention and osmtalk.failed_retention, and says how much in units of no meaning: 0 when there is nothing to do now, or it has to wait. The worker calls it; call it in a transaction of its own';
+'Does a small part of removing events older than osmtalk.retention and osmtalk.failed_retention, and secrets whose overlap is over, and says how much in units of no meaning: 0 when there is nothing to do now, or it has to wait. The worker calls it; call it in a transaction of its own';
 
 CREATE VIEW osmtalk.retained WITH (security_invoker = true) AS
 	SELECT s.slot,

@@ -139,3 +139,11 @@ RETURN pg_catalog.octet_length(url) <= 2048
 	AND COALESCE(pg_catalog.substring(url COLLATE "C", '^[^/]*//[^/?#]*:([0-9]+)([/?#]|$)')::numeric, 443) <= 65535;
 COMMENT ON FUNCTION osmtalk.is_webhook_url(text) IS
 'Whether events can be posted to this URL: http or https, an ASCII host without user and password, a port from 1 to 65535, no spaces, control characters or backslashes, at most 2048 bytes';
+
+CREATE FUNCTION osmtalk.redacted_url(url text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN pg_catalog.regexp_replace(
+	pg_catalog.regexp_replace(url COLLATE "C", '^([^/?#]*//)[^/?#]*@', '\1...@'),
+	'([?#]).*$', '\1...');
+COMMENT ON FUNCTION osmtalk.redacted_url(text) IS
+'The URL as those may see it who need not know what it holds: "..." for the query string, a fragment, and a user and password';

@@ -54,6 +54,29 @@ COMMENT ON COLUMN osmtalk.campaigns.max_attempts IS 'How many calls a lead gets 
 COMMENT ON COLUMN osmtalk.campaigns.retry_backoff IS 'How long after the decision a lead is due again';
 COMMENT ON COLUMN osmtalk.campaigns.retry_on IS 'The outcomes that put a lead back to pending: any of failed, no_answer, busy, voicemail';
 
+/*
+ * What rotate_webhook_secret() has replaced.  Apart from the current ones, so
+ * that nobody who may read or write those has a right here, and that several
+ * can be valid at once.
+ */
+CREATE TABLE osmtalk.previous_secrets (
+	id text PRIMARY KEY DEFAULT osmtalk.new_id('old'),
+	org_id text NOT NULL REFERENCES osmtalk.org_settings ON DELETE CASCADE,
+	campaign_id text REFERENCES osmtalk.campaigns ON DELETE CASCADE,
+	secret text NOT NULL,
+	valid_until timestamptz NOT NULL
+);
+CREATE INDEX previous_secrets_org_id_idx ON osmtalk.previous_secrets (org_id);
+CREATE INDEX previous_secrets_campaign_id_idx ON osmtalk.previous_secrets (campaign_id);
+COMMENT ON TABLE osmtalk.previous_secrets IS 'Internal: secrets that were replaced and are valid a while longer; see rotate_webhook_secret()';
+COMMENT ON COLUMN osmtalk.previous_secrets.campaign_id IS 'Whose events it signed; null: those of the organisation';
+COMMENT ON COLUMN osmtalk.previous_secrets.valid_until IS 'It signs nothing from here on, and is removed';
+
+-- no copies of secrets in pg_statistic, where samples of a column's values are kept
+ALTER TABLE osmtalk.org_settings ALTER COLUMN webhook_secret SET STATISTICS 0;
+ALTER TABLE osmtalk.campaigns ALTER COLUMN webhook_secret SET STATISTICS 0;
+ALTER TABLE osmtalk.previous_secrets ALTER COLUMN secret SET STATISTICS 0;
+
 CREATE TABLE osmtalk.dnc_entries (
 	org_id text NOT NULL REFERENCES osmtalk.org_settings ON DELETE CASCADE,
 	phone_number text NOT NULL,
@@ -238,6 +261,7 @@ CREATE TABLE osmtalk.delivery_attempts (
 PARTITION BY LIST (slot);
 COMMENT ON TABLE osmtalk.delivery_attempts IS 'One row per POST made or refused; append-only';
 COMMENT ON COLUMN osmtalk.delivery_attempts.attempt IS 'From 1';
+COMMENT ON COLUMN osmtalk.delivery_attempts.url IS 'Where it went, query string included: who may read this column sees it in the view deliveries, too, others see redacted_url() of it';
 COMMENT ON COLUMN osmtalk.delivery_attempts.duration_ms IS 'Milliseconds from the start of the request to its result';
 COMMENT ON COLUMN osmtalk.delivery_attempts.http_status IS 'Null when no answer came';
 COMMENT ON COLUMN osmtalk.delivery_attempts.error IS 'What went wrong; null when the answer was 2xx';
@@ -305,6 +329,7 @@ COMMENT ON COLUMN osmtalk.slots.seen_id IS 'The greatest event id in it then';
 SELECT pg_extension_config_dump('osmtalk.org_settings', '');
 SELECT pg_extension_config_dump('osmtalk.agents', '');
 SELECT pg_extension_config_dump('osmtalk.campaigns', '');
+SELECT pg_extension_config_dump('osmtalk.previous_secrets', '');
 SELECT pg_extension_config_dump('osmtalk.dnc_entries', '');
 SELECT pg_extension_config_dump('osmtalk.leads', '');
 SELECT pg_extension_config_dump('osmtalk.calls', '');

@@ -14,6 +14,7 @@
 CREATE POLICY tenant ON osmtalk.org_settings USING (org_id = (SELECT osmtalk.current_org_id()));
 CREATE POLICY tenant ON osmtalk.agents USING (org_id = (SELECT osmtalk.current_org_id()));
 CREATE POLICY tenant ON osmtalk.campaigns USING (org_id = (SELECT osmtalk.current_org_id()));
+CREATE POLICY tenant ON osmtalk.previous_secrets USING (org_id = (SELECT osmtalk.current_org_id()));
 CREATE POLICY tenant ON osmtalk.calls USING (org_id = (SELECT osmtalk.current_org_id()));
 CREATE POLICY tenant ON osmtalk.dnc_entries USING (org_id = (SELECT osmtalk.current_org_id()));
 CREATE POLICY tenant ON osmtalk.events USING (org_id = (SELECT osmtalk.current_org_id()));

@@ -34,7 +34,10 @@ COMMENT ON VIEW osmtalk.in_flight IS
  */
 CREATE VIEW osmtalk.deliveries WITH (security_barrier = true) AS
 	SELECT e.id AS event_id, e.type, e.org_id, e.campaign_id, e.lead_id, e.call_id,
-		   COALESCE(last.url, NULLIF(c.webhook_url, ''), NULLIF(s.default_webhook_url, '')) AS url,
+		   -- asked once, of whoever reads the view
+		   CASE WHEN (SELECT has_column_privilege('osmtalk.delivery_attempts'::regclass, 'url', 'SELECT'))
+				THEN u.url ELSE osmtalk.redacted_url(u.url)
+		   END AS url,
 		   CASE
 			WHEN o.id IN (SELECT f.outbox_id FROM osmtalk.in_flight f) THEN 'in_flight'
 			WHEN o.id IS NOT NULL THEN 'pending'
@@ -69,10 +72,12 @@ CREATE VIEW osmtalk.deliveries WITH (security_barrier = true) AS
 	  -- whoever reads the view, who need not be able to read the secrets beside
 	  LEFT JOIN osmtalk.campaigns c ON c.id = e.campaign_id AND e.type <> 'call.analysis_completed'
 	  LEFT JOIN osmtalk.org_settings s ON s.org_id = e.org_id
+	 CROSS JOIN LATERAL (
+		SELECT COALESCE(last.url, NULLIF(c.webhook_url, ''), NULLIF(s.default_webhook_url, '')) AS url) u
 	 WHERE (SELECT osmtalk.sees_every_org()) OR e.org_id = (SELECT osmtalk.current_org_id());
 COMMENT ON VIEW osmtalk.deliveries IS
 'One row per event and what became of it: pending, in_flight, delivered, failed or skipped; the outbox decides first, then the last attempt';
-COMMENT ON COLUMN osmtalk.deliveries.url IS 'The last attempted, else where it would go now';
+COMMENT ON COLUMN osmtalk.deliveries.url IS 'The last attempted, else where it would go now; redacted_url() of it for whoever may not read the url of delivery_attempts';
 COMMENT ON COLUMN osmtalk.deliveries.attempts IS 'POSTs made or refused';
 COMMENT ON COLUMN osmtalk.deliveries.delivered_at IS 'The first 2xx';
 

@@ -131,7 +131,7 @@ make_delivery(HeapTuple tuple, int64 id, int64 endpoint_hash)
 	d->event_id = osmtalk_text_column(tuple, 3, context, NULL);
 	d->attempt = DatumGetInt32(osmtalk_column(tuple, 4, &isnull)) + 1;
 	d->url = osmtalk_text_column(tuple, 7, context, NULL);
-	d->secret = osmtalk_text_column(tuple, 8, context, NULL);
+	d->secret = osmtalk_secret_column(tuple, 8, context, &d->unsignable);
 	d->body = osmtalk_text_column(tuple, 9, context, &d->body_len);
 	return d;
 }
@@ -285,6 +285,7 @@ take_row(OsmtalkScheduler *scheduler, Window *w, HeapTuple tuple, TimestampTz no
 	else
 	{
 		d = make_delivery(tuple, id, w->endpoint->hash);
+		d->claimed_at = now;
 		d->touched = DatumGetBool(osmtalk_column(tuple, 10, &isnull));
 		d->slot = DatumGetInt16(osmtalk_column(tuple, 11, &isnull));
 		w->tickets = t->next_ready;
@@ -326,8 +327,9 @@ find_missing_events(OsmtalkStatement *statement)
 
 		d->slot = DatumGetInt16(osmtalk_column(tuple, 2, &isnull));
 		d->url = osmtalk_text_column(tuple, 3, osmtalk_delivery_context(), NULL);
-		d->secret = osmtalk_text_column(tuple, 4, osmtalk_delivery_context(), NULL);
+		d->secret = osmtalk_secret_column(tuple, 4, osmtalk_delivery_context(), &d->unsignable);
 		d->body = osmtalk_text_column(tuple, 5, osmtalk_delivery_context(), &d->body_len);
+		osmtalk_wipe_column(tuple, 4);
 	}
 	SPI_freetuptable(SPI_tuptable);
 }
@@ -420,6 +422,7 @@ osmtalk_claim(OsmtalkScheduler *scheduler, bool all_found)
 		int64 number = DatumGetInt64(osmtalk_column(tuple, 1, &isnull));
 
 		take_row(scheduler, &windows[number - 1], tuple, now);
+		osmtalk_wipe_column(tuple, 8);
 	}
 	SPI_freetuptable(SPI_tuptable);
 	for (int i = 0; i < nwindows; i++)

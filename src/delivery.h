@@ -31,6 +31,9 @@ typedef struct OsmtalkBatch
 #define OSMTALK_RESPONSE_LEN 1024
 #define OSMTALK_DELIVERY_ERROR_LEN 256
 
+/* what is claimed and cannot be sent for so long is claimed again: its URL and secret may change meanwhile */
+#define OSMTALK_STALE_MS 1000
+
 /* sockets of one request that are remembered, the last of them */
 #define OSMTALK_MOST_OPENED 4
 
@@ -52,11 +55,13 @@ typedef struct OsmtalkDelivery
 	char *secret; /* NULL: unsigned; wiped once the signature is made */
 	char *body;	  /* NULL: the event was removed */
 	size_t body_len;
+	TimestampTz claimed_at; /* URL and secret are those of then */
 
 	/* while it is being sent */
 	char signature[OSMTALK_SIGNATURE_LEN + 1]; /* empty until it is made */
 	void *request;
 	void *easy;
+	bool unsignable; /* there is a secret, and no signature can be made: it must not be sent */
 	bool https;
 	int refusal;					 /* OsmtalkEgress, if not allowed */
 	bool starved;					 /* no descriptor was free for its socket */

@@ -8,7 +8,10 @@
  */
 #include "postgres.h"
 
+#include <openssl/crypto.h>
+
 #include "access/xlog.h"
+#include "common/base64.h"
 #include "common/hashfn.h"
 #include "endpoint.h"
 #include "fmgr.h"
@@ -25,6 +28,7 @@ PG_FUNCTION_INFO_V1(osmtalk_new_id);
 PG_FUNCTION_INFO_V1(osmtalk_current_origin);
 PG_FUNCTION_INFO_V1(osmtalk_signature);
 PG_FUNCTION_INFO_V1(osmtalk_verify_signature);
+PG_FUNCTION_INFO_V1(osmtalk_new_webhook_secret);
 PG_FUNCTION_INFO_V1(osmtalk_endpoint_hash);
 
 /* ---- ids ---- */
@@ -64,15 +68,27 @@ osmtalk_current_origin(PG_FUNCTION_ARGS)
 
 /* ---- signatures ---- */
 
+/* Of an argument that was unpacked only the copy is ours to wipe. */
+static void
+wipe_copy(text *plain, Datum argument)
+{
+	if ((Pointer) plain == DatumGetPointer(argument))
+		return;
+	OPENSSL_cleanse(VARDATA_ANY(plain), VARSIZE_ANY_EXHDR(plain));
+	pfree(plain);
+}
+
 Datum
 osmtalk_signature(PG_FUNCTION_ARGS)
 {
 	text *body = PG_GETARG_TEXT_PP(0);
 	text *secret = PG_GETARG_TEXT_PP(1);
 	char signature[OSMTALK_SIGNATURE_LEN + 1];
+	bool ok = osmtalk_sign(VARDATA_ANY(body), VARSIZE_ANY_EXHDR(body),
+						   VARDATA_ANY(secret), VARSIZE_ANY_EXHDR(secret), signature);
 
-	if (!osmtalk_sign(VARDATA_ANY(body), VARSIZE_ANY_EXHDR(body),
-					  VARDATA_ANY(secret), VARSIZE_ANY_EXHDR(secret), signature))
+	wipe_copy(secret, PG_GETARG_DATUM(1));
+	if (!ok)
 		ereport(ERROR,
 				errcode(ERRCODE_INTERNAL_ERROR),
 				errmsg("could not compute an HMAC-SHA256"));
@@ -85,6 +101,7 @@ osmtalk_verify_signature(PG_FUNCTION_ARGS)
 	text *body;
 	text *secret;
 	text *header;
+	bool ok;
 
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(2))
 		PG_RETURN_BOOL(false);
@@ -92,9 +109,39 @@ osmtalk_verify_signature(PG_FUNCTION_ARGS)
 	body = PG_GETARG_TEXT_PP(0);
 	secret = PG_GETARG_TEXT_PP(1);
 	header = PG_GETARG_TEXT_PP(2);
-	PG_RETURN_BOOL(osmtalk_verify(VARDATA_ANY(body), VARSIZE_ANY_EXHDR(body),
-								  VARDATA_ANY(secret), VARSIZE_ANY_EXHDR(secret),
-								  VARDATA_ANY(header), VARSIZE_ANY_EXHDR(header)));
+	ok = osmtalk_verify(VARDATA_ANY(body), VARSIZE_ANY_EXHDR(body),
+						VARDATA_ANY(secret), VARSIZE_ANY_EXHDR(secret),
+						VARDATA_ANY(header), VARSIZE_ANY_EXHDR(header));
+	wipe_copy(secret, PG_GETARG_DATUM(1));
+	PG_RETURN_BOOL(ok);
+}
+
+Datum
+osmtalk_new_webhook_secret(PG_FUNCTION_ARGS)
+{
+	static const char prefix[] = "whsec_";
+	uint8 key[32];
+	int most = pg_b64_enc_len(sizeof(key));
+	text *result = palloc(VARHDRSZ + sizeof(prefix) - 1 + most);
+	char *p = VARDATA(result);
+	int len;
+
+	if (!pg_strong_random(key, sizeof(key)))
+		ereport(ERROR,
+				errcode(ERRCODE_INTERNAL_ERROR),
+				errmsg("could not generate random values"));
+	memcpy(p, prefix, sizeof(prefix) - 1);
+	p += sizeof(prefix) - 1;
+#if PG_VERSION_NUM >= 180000
+	len = pg_b64_encode(key, sizeof(key), p, most);
+#else
+	len = pg_b64_encode((char *) key, sizeof(key), p, most);
+#endif
+	OPENSSL_cleanse(key, sizeof(key));
+	if (len < 0)
+		elog(ERROR, "could not encode a secret");
+	SET_VARSIZE(result, p + len - (char *) result);
+	PG_RETURN_TEXT_P(result);
 }
 
 /* ---- endpoints ---- */

@@ -44,9 +44,10 @@ static dlist_head finished = DLIST_STATIC_INIT(finished);
 /* requests that are to begin */
 static dlist_head waiting = DLIST_STATIC_INIT(waiting);
 
-/* and those that found no free descriptor, to be begun again */
+/* and those that found no free descriptor, to be begun again, or claimed again */
 static dlist_head starved = DLIST_STATIC_INIT(starved);
 static instr_time starved_since;
+static dlist_head outdated = DLIST_STATIC_INIT(outdated);
 
 static int
 socket_callback(CURL *easy, curl_socket_t socket, int what, void *arg, void *socket_arg)
@@ -232,6 +233,8 @@ begin(OsmtalkDelivery *d)
 		strlcpy(d->error, "not sent: the event was removed", sizeof(d->error));
 	else if (d->url == NULL)
 		strlcpy(d->error, "not sent: there is no webhook URL any more", sizeof(d->error));
+	else if (d->unsignable)
+		snprintf(d->error, sizeof(d->error), "not sent: the webhook secret is longer than %d bytes", OSMTALK_LONGEST_SECRET);
 	else if ((d->request = request = get_request()) == NULL)
 		strlcpy(d->error, "the request could not be prepared", sizeof(d->error));
 	else if (osmtalk_request_prepare(request->easy, d, &request->headers))
@@ -304,14 +307,24 @@ connect_anew(OsmtalkDelivery *d)
 	begin(d);
 }
 
-/* Begins starved requests again, a little later. */
+/*
+ * Begins starved requests again, a little later; not those whose URL and
+ * secret may have changed meanwhile, which are to be claimed again.
+ */
 static void
 feed(void)
 {
+	TimestampTz oldest;
+
 	if (dlist_is_empty(&starved) || starved_left() > 0)
 		return;
+	oldest = GetCurrentTimestamp() - OSMTALK_STALE_MS * INT64CONST(1000);
 	while (!dlist_is_empty(&starved))
-		dlist_push_tail(&waiting, dlist_pop_head_node(&starved));
+	{
+		OsmtalkDelivery *d = dlist_container(OsmtalkDelivery, node, dlist_pop_head_node(&starved));
+
+		dlist_push_tail(d->claimed_at < oldest ? &outdated : &waiting, &d->node);
+	}
 }
 
 /*
@@ -398,4 +411,12 @@ osmtalk_http_finished(void)
 	if (dlist_is_empty(&finished))
 		return NULL;
 	return dlist_container(OsmtalkDelivery, node, dlist_pop_head_node(&finished));
+}
+
+OsmtalkDelivery *
+osmtalk_http_outdated(void)
+{
+	if (dlist_is_empty(&outdated))
+		return NULL;
+	return dlist_container(OsmtalkDelivery, node, dlist_pop_head_node(&outdated));
 }

@@ -20,8 +20,8 @@ extern void osmtalk_http_reload(void);
 extern int osmtalk_http_capacity(void);
 
 /*
- * Begins the request, as soon as osmtalk_http_work() is called.  Whatever becomes of it, the delivery comes back from
- * osmtalk_http_finished() once.
+ * Begins the request, as soon as osmtalk_http_work() is called.  Whatever becomes of it, the delivery comes back once,
+ * from osmtalk_http_finished() or osmtalk_http_outdated().
  */
 extern void osmtalk_http_send(OsmtalkDelivery *d);
 
@@ -37,5 +37,8 @@ extern int osmtalk_http_work(void);
 
 /* The next delivery whose request is over, or NULL. */
 extern OsmtalkDelivery *osmtalk_http_finished(void);
+
+/* The next that could not begin for so long that it is to be claimed again, or NULL. */
+extern OsmtalkDelivery *osmtalk_http_outdated(void);
 
 #endif

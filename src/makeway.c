@@ -7,6 +7,8 @@
  * such a command runs, the worker is asked to leave, and until its transaction
  * is over the launcher starts no other.  Only for those who may run the command:
  * anybody else could stop a database's deliveries at will.
+ *
+ * A COPY of rows that hold secrets is among them for what is said of it (hush.c).
  */
 #include "postgres.h"
 
@@ -21,6 +23,7 @@
 #include "utils/acl.h"
 #include "utils/syscache.h"
 
+#include "hush.h"
 #include "makeway.h"
 #include "wakeup.h"
 
@@ -119,11 +122,24 @@ database_to_free(Node *command, ProcessUtilityContext context)
 }
 
 static void
+run_command(PlannedStmt *pstmt, const char *query, bool read_only_tree,
+			ProcessUtilityContext context, ParamListInfo params,
+			QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
+{
+	if (prev_utility_hook)
+		prev_utility_hook(pstmt, query, read_only_tree, context, params, env, dest, qc);
+	else
+		standard_ProcessUtility(pstmt, query, read_only_tree, context, params, env, dest, qc);
+}
+
+static void
 utility_hook(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 			 ProcessUtilityContext context, ParamListInfo params,
 			 QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
 {
 	Node *command = pstmt->utilityStmt;
+	MemoryContext caller = CurrentMemoryContext;
+	bool outer;
 	Oid database;
 
 	switch (nodeTag(command))
@@ -162,8 +178,20 @@ utility_hook(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 			break;
 	}
 
-	if (prev_utility_hook)
-		prev_utility_hook(pstmt, query, read_only_tree, context, params, env, dest, qc);
-	else
-		standard_ProcessUtility(pstmt, query, read_only_tree, context, params, env, dest, qc);
+	if (!osmtalk_is_secret_copy(command))
+	{
+		run_command(pstmt, query, read_only_tree, context, params, env, dest, qc);
+		return;
+	}
+	outer = osmtalk_begin_secret_copy();
+	PG_TRY();
+	{
+		run_command(pstmt, query, read_only_tree, context, params, env, dest, qc);
+	}
+	PG_CATCH();
+	{
+		osmtalk_rethrow_secret_copy(caller, outer);
+	}
+	PG_END_TRY();
+	osmtalk_end_secret_copy(outer);
 }

@@ -286,6 +286,7 @@ osmtalk_request_prepare(CURL *easy, OsmtalkDelivery *d, struct curl_slist **head
 		if (d->signature[0] == '\0' &&
 			!osmtalk_sign(d->body, d->body_len, d->secret, strlen(d->secret), d->signature))
 		{
+			d->unsignable = true;
 			strlcpy(d->error, "the body could not be signed", sizeof(d->error));
 			return false;
 		}

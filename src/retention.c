@@ -38,6 +38,8 @@ interval_ms(void)
 {
 	int64 hundredth = (int64) osmtalk_retention * 1000 / 100;
 
+	if (osmtalk_retention == 0)
+		return INTERVAL_MS;
 	return Min(Max(hundredth, SHORTEST_INTERVAL_MS), INTERVAL_MS);
 }
 
@@ -50,8 +52,6 @@ step(TimestampTz now)
 	if (now < osmtalk_retention_next(now))
 		return;
 	next_step = TimestampTzPlusMilliseconds(now, interval_ms());
-	if (osmtalk_retention == 0)
-		return;
 
 	osmtalk_begin();
 	if (!osmtalk_lock_tables(false))

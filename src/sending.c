@@ -38,26 +38,35 @@ osmtalk_send_ready(OsmtalkScheduler *scheduler, int answers, int room)
 	return false;
 }
 
+/* It is to be claimed again.  False if there is no memory to remember it. */
+static bool
+hand_back(OsmtalkScheduler *scheduler, OsmtalkDelivery *d)
+{
+	bool suspect = d->ticket->suspect;
+	bool remembered = true;
+	OsmtalkEndpoint *e;
+
+	osmtalk_scheduler_done(scheduler, d->ticket, OSMTALK_NOT_SENT);
+	if (osmtalk_owns(d->endpoint_hash) &&
+		((e = osmtalk_scheduler_endpoint(scheduler, d->endpoint_hash, d->outbox_id)) == NULL ||
+		 !(suspect ? osmtalk_scheduler_found_suspect(scheduler, e, d->outbox_id)
+				   : osmtalk_scheduler_found(scheduler, e, d->outbox_id))))
+		remembered = false;
+	osmtalk_delivery_free(d);
+	return remembered;
+}
+
 bool
 osmtalk_hand_back(OsmtalkScheduler *scheduler, TimestampTz before)
 {
 	OsmtalkTicket *t;
+	OsmtalkDelivery *d;
 	bool remembered = true;
 
 	while ((t = osmtalk_scheduler_stale(scheduler, before)) != NULL)
-	{
-		OsmtalkDelivery *d = t->delivery;
-		bool suspect = t->suspect;
-		OsmtalkEndpoint *e;
-
-		osmtalk_scheduler_done(scheduler, t, OSMTALK_NOT_SENT);
-		if (osmtalk_owns(d->endpoint_hash) &&
-			((e = osmtalk_scheduler_endpoint(scheduler, d->endpoint_hash, d->outbox_id)) == NULL ||
-			 !(suspect ? osmtalk_scheduler_found_suspect(scheduler, e, d->outbox_id)
-					   : osmtalk_scheduler_found(scheduler, e, d->outbox_id))))
-			remembered = false;
-		osmtalk_delivery_free(d);
-	}
+		remembered = hand_back(scheduler, t->delivery) && remembered;
+	while ((d = osmtalk_http_outdated()) != NULL)
+		remembered = hand_back(scheduler, d) && remembered;
 	return remembered;
 }
 
@@ -100,8 +109,9 @@ osmtalk_collect_results(OsmtalkScheduler *scheduler, dlist_head *results)
 		else
 			osmtalk_failed++;
 		osmtalk_scheduler_done(scheduler, d->ticket,
-							   d->answered ? OSMTALK_ANSWERED : d->refusal || d->url == NULL ? OSMTALK_NOT_SENT
-																							 : OSMTALK_NO_ANSWER);
+							   d->answered										   ? OSMTALK_ANSWERED
+								   : d->refusal || d->url == NULL || d->unsignable ? OSMTALK_NOT_SENT
+																				   : OSMTALK_NO_ANSWER);
 		d->ticket = NULL;
 		dlist_push_tail(results, &d->node);
 		/* last: memory may run out for what the log is to hear, and the result must not be lost with it */

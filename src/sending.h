@@ -24,7 +24,7 @@ extern int64 osmtalk_failed;
 extern bool osmtalk_send_ready(OsmtalkScheduler *scheduler, int answers, int room);
 
 /*
- * What has been ready since before that time is to be claimed again.  False if
+ * What has been ready since before that time is to be claimed again, and what could not begin for as long.  False if
  * there is no memory to remember it: the outbox has to be read anew.
  */
 extern bool osmtalk_hand_back(OsmtalkScheduler *scheduler, TimestampTz before);

@@ -52,6 +52,7 @@ osmtalk_verify(const char *body, size_t body_len, const char *secret, size_t sec
 {
 	char expected[OSMTALK_SIGNATURE_LEN + 1];
 	char given[OSMTALK_SIGNATURE_LEN];
+	bool ok;
 
 	if (secret_len == 0 || header_len != OSMTALK_SIGNATURE_LEN)
 		return false;
@@ -61,6 +62,9 @@ osmtalk_verify(const char *body, size_t body_len, const char *secret, size_t sec
 		if (given[i] >= 'A' && given[i] <= 'F')
 			given[i] += 'a' - 'A';
 
-	return osmtalk_sign(body, body_len, secret, secret_len, expected) &&
+	ok = osmtalk_sign(body, body_len, secret, secret_len, expected) &&
 		CRYPTO_memcmp(given, expected, OSMTALK_SIGNATURE_LEN) == 0;
+	/* the signature of a body that somebody else may have made up */
+	OPENSSL_cleanse(expected, sizeof(expected));
+	return ok;
 }

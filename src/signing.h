@@ -20,6 +20,12 @@
 #define OSMTALK_SIGNATURE_LEN (sizeof(OSMTALK_SIGNATURE_PREFIX) - 1 + 64)
 
 /*
+ * Events are not signed with a longer one, nor sent: they would be held in
+ * memory with each of them.
+ */
+#define OSMTALK_LONGEST_SECRET 8192
+
+/*
  * Writes "sha256=<hex>" and a NUL to out.  Returns false, and writes an empty
  * string, if the library cannot compute it; then nothing may be sent.
  */

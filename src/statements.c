@@ -4,8 +4,10 @@
  */
 #include "postgres.h"
 
+#include <openssl/crypto.h>
 #include <signal.h>
 
+#include "access/detoast.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "fault.h"
@@ -13,6 +15,7 @@
 #include "objects.h"
 #include "pgstat.h"
 #include "replication/syncrep.h"
+#include "signing.h"
 #include "statements.h"
 #include "tcop/tcopprot.h"
 #include "utils/backend_status.h"
@@ -58,6 +61,8 @@ osmtalk_pin_settings(void)
 		{"enable_sort", "off"},
 		{"enable_hashjoin", "off"},
 		{"enable_mergejoin", "off"},
+		/* it would keep bodies that nobody asks for twice, and copies of secrets */
+		{"enable_memoize", "off"},
 		{"plan_cache_mode", "force_generic_plan"},
 	};
 
@@ -229,6 +234,48 @@ osmtalk_text_column(HeapTuple tuple, int number, MemoryContext context, size_t *
 	if ((Pointer) detoasted != DatumGetPointer(value))
 		pfree(detoasted);
 	return copy;
+}
+
+char *
+osmtalk_secret_column(HeapTuple tuple, int number, MemoryContext context, bool *too_long)
+{
+	bool isnull;
+	Datum value = osmtalk_column(tuple, number, &isnull);
+	struct varlena *detoasted;
+	char *copy;
+	size_t n;
+
+	/* an entry of the TOAST table says how long it is before it is fetched */
+	*too_long = !isnull && toast_raw_datum_size(value) - VARHDRSZ > OSMTALK_LONGEST_SECRET;
+	if (isnull || *too_long)
+		return NULL;
+	detoasted = PG_DETOAST_DATUM_PACKED(value);
+	n = VARSIZE_ANY_EXHDR(detoasted);
+	copy = MemoryContextAlloc(context, n + 1);
+	memcpy(copy, VARDATA_ANY(detoasted), n);
+	copy[n] = '\0';
+	if ((Pointer) detoasted != DatumGetPointer(value))
+	{
+		OPENSSL_cleanse(VARDATA_ANY(detoasted), n);
+		pfree(detoasted);
+	}
+	return copy;
+}
+
+/* The rows that a statement has returned are this process's own: they may be written to. */
+void
+osmtalk_wipe_column(HeapTuple tuple, int number)
+{
+	bool isnull;
+	Datum value = osmtalk_column(tuple, number, &isnull);
+	struct varlena *v = (struct varlena *) DatumGetPointer(value);
+
+	if (isnull || VARATT_IS_EXTERNAL(v))
+		return; /* none of it is here */
+	if (VARATT_IS_SHORT(v))
+		OPENSSL_cleanse(VARDATA_SHORT(v), VARSIZE_SHORT(v) - VARHDRSZ_SHORT);
+	else
+		OPENSSL_cleanse((char *) v + VARHDRSZ, VARSIZE(v) - VARHDRSZ);
 }
 
 Datum

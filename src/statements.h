@@ -56,6 +56,13 @@ extern SPIPlanPtr osmtalk_plan(OsmtalkStatement *statement);
 extern Datum osmtalk_column(HeapTuple tuple, int number, bool *isnull);
 extern char *osmtalk_text_column(HeapTuple tuple, int number, MemoryContext context, size_t *len);
 
+/*
+ * A secret, copied likewise, unless it is longer than OSMTALK_LONGEST_SECRET;
+ * and what wipes it from a row that has been read.
+ */
+extern char *osmtalk_secret_column(HeapTuple tuple, int number, MemoryContext context, bool *too_long);
+extern void osmtalk_wipe_column(HeapTuple tuple, int number);
+
 extern Datum osmtalk_int8_array(const int64 *elements, int n);
 extern Datum osmtalk_int4_array(const int32 *elements, int n);
 

@@ -56,9 +56,6 @@ PG_MODULE_MAGIC;
 /* those that could not be settled because their rows are locked are tried again after this long */
 #define LOCKED_PAUSE_MS 1000
 
-/* what is claimed and cannot be sent for so long is handed back: its URL may change meanwhile */
-#define STALE_MS 1000
-
 /* what other workers are to leave is asked for again after this long */
 #define SHARE_PAUSE_MS 50
 
@@ -336,7 +333,7 @@ loop(void)
 			take_turn(now);
 		if (osmtalk_worker_number() == 0)
 			osmtalk_apply_retention(now);
-		if (!osmtalk_hand_back(scheduler, may_send() ? TimestampTzPlusMilliseconds(now, -STALE_MS) : DT_NOEND))
+		if (!osmtalk_hand_back(scheduler, may_send() ? TimestampTzPlusMilliseconds(now, -OSMTALK_STALE_MS) : DT_NOEND))
 			reload_wanted = true;
 		/* nothing while results cannot be recorded */
 		unsent_is_ready = may_send() && failures == 0 && osmtalk_send_ready(scheduler, answers, room());
@@ -455,7 +452,10 @@ report_failure(const char *what)
 		ereport(LOG,
 				errcode(error->sqlerrcode),
 				errmsg("%s: %s", what, error->message),
-				error->detail ? errdetail_internal("%s", error->detail) : 0);
+				/* the row that broke a constraint may hold a URL with what is not for the log */
+				error->detail && error->sqlerrcode != ERRCODE_CHECK_VIOLATION && error->sqlerrcode != ERRCODE_NOT_NULL_VIOLATION
+					? errdetail_internal("%s", error->detail)
+					: 0);
 	failures++;
 	osmtalk_slot_note_error(error->message);
 	FreeErrorData(error);
@@ -618,7 +618,7 @@ wait_for_something(TimestampTz now)
 		if (may_send() && turn_after <= now && osmtalk_scheduler_appetite(scheduler, now) == OSMTALK_PATIENT)
 			timeout = Min(timeout, until(now, next_claim));
 		if (osmtalk_scheduler_ready_since(scheduler, &at))
-			timeout = Min(timeout, until(now, TimestampTzPlusMilliseconds(at, STALE_MS)));
+			timeout = Min(timeout, until(now, TimestampTzPlusMilliseconds(at, OSMTALK_STALE_MS)));
 		if (paused && leave_after > now)
 			timeout = Min(timeout, until(now, leave_after));
 	}

@@ -136,8 +136,9 @@ SELECT fk_ok('osmtalk', t, c, 'osmtalk', o, k, t || '.' || c) FROM (VALUES
 SELECT results_eq($$
 	SELECT conrelid::regclass::text || ' ' || confrelid::regclass::text || ' ' || confdeltype::text FROM pg_constraint
 	 WHERE contype = 'f' AND connamespace = 'osmtalk'::regnamespace AND confdeltype <> 'a' ORDER BY 1 $$,
-	ARRAY['osmtalk.calls osmtalk.leads n', 'osmtalk.dnc_entries osmtalk.org_settings c'],
-	'deletes are refused, but a lead''s leaves its calls and an organisation''s takes its DNC list');
+	ARRAY['osmtalk.calls osmtalk.leads n', 'osmtalk.dnc_entries osmtalk.org_settings c',
+		  'osmtalk.previous_secrets osmtalk.campaigns c', 'osmtalk.previous_secrets osmtalk.org_settings c'],
+	'deletes are refused, but a lead''s leaves its calls, an organisation''s takes its DNC list, and both take their previous secrets');
 SELECT is_empty($$ SELECT conname FROM pg_constraint WHERE contype = 'f' AND 'osmtalk.events'::regclass IN (conrelid, confrelid) $$,
 	'no delete reaches an event');
 SELECT is_empty($$ SELECT conname FROM pg_constraint WHERE contype = 'f' AND conrelid IN ('osmtalk.outbox'::regclass, 'osmtalk.delivery_attempts'::regclass) $$,
@@ -177,6 +178,8 @@ INSERT INTO functions VALUES
 	('adopt(discard boolean DEFAULT false)', 'bigint', 'v', 'u'),
 	('pause()', 'void', 'v', 'u'),
 	('resume()', 'void', 'v', 'u'),
+	('rotate_webhook_secret(org_id text, campaign_id text DEFAULT NULL::text, overlap interval DEFAULT ''24:00:00''::interval)', 'text', 'v', 'u'),
+	('redacted_url(url text)', 'text', 'i', 's'),
 	('is_webhook_url(url text)', 'boolean', 'i', 's'),
 	('expire_calls(max_calls integer DEFAULT 500)', 'bigint', 'v', 'u');
 SELECT is_empty($$

@@ -7,7 +7,7 @@
 BEGIN;
 SET LOCAL search_path = public;
 SET LOCAL jit = off; -- it takes longer than all else
-SELECT plan(280);
+SELECT plan(283);
 
 CREATE ROLE osmtalk_test_nobody;
 CREATE ROLE osmtalk_test_facts;			-- records facts, and no more
@@ -31,9 +31,9 @@ BEGIN
 END
 $$;
 
-INSERT INTO osmtalk.org_settings (org_id, default_webhook_url, webhook_secret) VALUES ('org', 'https://org.example/token', 'org-secret'), ('org2', NULL, NULL);
+INSERT INTO osmtalk.org_settings (org_id, default_webhook_url, webhook_secret) VALUES ('org', 'https://org.example/token', 'a secret of the organisation'), ('org2', NULL, NULL);
 INSERT INTO osmtalk.agents (id, org_id, enable_sentiment) VALUES ('agent', 'org', true), ('agent2', 'org2', false);
-INSERT INTO osmtalk.campaigns (id, org_id, name, webhook_secret) VALUES ('cmp', 'org', 'Campaign', 'campaign-secret'), ('cmp2', 'org2', 'Other', NULL);
+INSERT INTO osmtalk.campaigns (id, org_id, name, webhook_secret) VALUES ('cmp', 'org', 'Campaign', 'a secret of the campaign'), ('cmp2', 'org2', 'Other', NULL);
 INSERT INTO osmtalk.leads (id, campaign_id, phone_number) SELECT 'ld' || i, 'cmp', '+919876543210' FROM generate_series(1, 9) i;
 INSERT INTO osmtalk.calls (id, lead_id, agent_id, answered_at) SELECT 'call' || i, 'ld' || i, 'agent', now() - interval '1 min' FROM generate_series(1, 5) i;
 
@@ -65,6 +65,7 @@ SELECT pg_temp.acts_as('osmtalk_test_nobody', command, '42501', 'USAGE alone: ' 
 	'SELECT osmtalk.send_test_event(''org'')', 'SELECT osmtalk.adopt()', 'SELECT osmtalk.wait_until_drained(''0'')', 'SELECT osmtalk.expire_calls()',
 	'SELECT osmtalk.delivery_target(''webhook.test'', ''org'', ''cmp'')', 'SELECT osmtalk.record_event(''t'', ''org'', NULL, NULL, NULL, ''b'')',
 	'SELECT osmtalk.is_dnc_listed(''org'', ''+919876543210'')', 'SELECT osmtalk.start_worker()', 'SELECT osmtalk.pause()', 'SELECT osmtalk.resume()', 'CREATE TABLE osmtalk.mine ()',
+	'SELECT osmtalk.rotate_webhook_secret(''org'')', 'SELECT osmtalk.new_webhook_secret()', 'SELECT 1 FROM osmtalk.previous_secrets',
 	'CREATE TABLE public.one (status osmtalk.call_status)', 'CREATE TABLE public.other (call osmtalk.calls)']) command;
 
 -- ---------------------------------------------------------------------------

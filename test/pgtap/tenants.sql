@@ -141,6 +141,8 @@ $$;
 SELECT pg_temp.like_nothing('SELECT osmtalk.place_call(''ld3_@'')', 'place_call()');
 SELECT pg_temp.like_nothing('SELECT osmtalk.requeue_lead(''ld1_@'')', 'requeue_lead()');
 SELECT pg_temp.like_nothing('SELECT osmtalk.send_test_event(''@'')', 'send_test_event()');
+SELECT pg_temp.like_nothing('SELECT osmtalk.rotate_webhook_secret(''@'')', 'rotate_webhook_secret()');
+SELECT pg_temp.like_nothing('SELECT osmtalk.rotate_webhook_secret(''mine'', ''cmp_@'')', 'rotate_webhook_secret() of a campaign');
 SELECT pg_temp.like_nothing('SELECT osmtalk.send_test_event(''mine'', ''cmp_@'')', 'send_test_event() of a campaign');
 SELECT is(osmtalk.place_next_call('cmp_foreign'), NULL, 'place_next_call(): nothing is due there');
 SELECT isnt((osmtalk.place_next_call('cmp_mine')).id, NULL, '... but in its own');
