@@ -55,11 +55,14 @@ BEGIN
 	RETURN NULL;
 END $$;
 CREATE TRIGGER look AFTER UPDATE ON osmtalk.leads FOR EACH ROW WHEN (NEW.status = 'failed') EXECUTE FUNCTION test.look();
+-- this one by a statement of the worker's own, that one by a trigger's
+CREATE TRIGGER look AFTER INSERT ON osmtalk.delivery_attempts FOR EACH ROW EXECUTE FUNCTION test.look();
 END
 works_in($db, 'as installed');
 is_query($node, $db, "SELECT DISTINCT who FROM test.seen", 'osmtalk_owner', 'what the worker brings about is done as the owner');
 is_query($node, $db, "SELECT op, code FROM test.seen WHERE code <> '42501' ORDER BY 1", '', 'who can become nobody else, and do nothing else');
-is_query($node, $db, 'SELECT count(*) FROM test.seen', 12, 'all that was tried');
+is_query($node, $db, 'SELECT count(*) >= 24 AND count(*) % 12 = 0 FROM test.seen', 't', 'all that was tried');
+sql('DROP TRIGGER look ON osmtalk.delivery_attempts');
 sql("TRUNCATE test.seen; SELECT test.place('cmp_plain') AS call \\gset\nUPDATE osmtalk.calls SET ended_at = now(), error = 'x' WHERE id = :'call'");
 is_query($node, $db, 'SELECT DISTINCT who FROM test.seen', 'osmtalk_owner', 'and so is what a superuser\'s update of a call brings about');
 is_query($node, $db, "SELECT op FROM test.seen WHERE code = 'works' ORDER BY 1", 'CREATE TEMPORARY TABLE mine ()' . "\n" . 'LISTEN x', 'with the owner\'s rights');
