@@ -10,6 +10,8 @@
 
 #include "postgres.h"
 
+#include <netinet/in.h>
+
 #include "datatype/timestamp.h"
 #include "lib/ilist.h"
 #include "portability/instr_time.h"
@@ -58,8 +60,11 @@ typedef struct OsmtalkDelivery
 	void *request;
 	void *easy;
 	bool https;
+	bool proven; /* its endpoint answered last time */
+	bool proxied;
 	int refusal;					 /* OsmtalkEgress, if not allowed */
-	bool starved;					 /* no descriptor was free for its socket */
+	char refused[INET6_ADDRSTRLEN];	 /* the address, if it is that of one */
+	bool starved;					 /* no descriptor was free for its socket, or no thread for its name */
 	int opened[OSMTALK_MOST_OPENED]; /* sockets that were made for it, a name may have several addresses */
 	int nopened;
 	bool stale;			 /* the connection that it was given had been idle for too long, nothing was sent */
@@ -72,9 +77,10 @@ typedef struct OsmtalkDelivery
 	/* the result */
 	TimestampTz started_at;
 	double duration_ms;
-	int http_status;						/* 0: no complete answer came */
-	bool answered;							/* the endpoint lives: an answer came, whatever its status */
-	char error[OSMTALK_DELIVERY_ERROR_LEN]; /* empty: delivered */
+	int http_status;						 /* 0: no complete answer came */
+	bool answered;							 /* the endpoint lives: an answer came, whatever its status */
+	char error[OSMTALK_DELIVERY_ERROR_LEN];	 /* empty: delivered */
+	char detail[OSMTALK_DELIVERY_ERROR_LEN]; /* of the error, for the log alone; empty: there is none */
 	char response[OSMTALK_RESPONSE_LEN];
 	size_t response_len;
 } OsmtalkDelivery;

@@ -25,6 +25,7 @@ extern PGDLLEXPORT int osmtalk_retention;
 extern PGDLLEXPORT int osmtalk_failed_retention;
 extern PGDLLEXPORT bool osmtalk_require_https;
 extern PGDLLEXPORT char *osmtalk_ca_file;
+extern PGDLLEXPORT char *osmtalk_proxy; /* "" for none */
 
 /* osmtalk.trusted_networks, parsed; never NULL once settings are defined */
 extern PGDLLEXPORT const OsmtalkNetworks *osmtalk_trusted_networks;

@@ -86,14 +86,16 @@ main(void)
 		CHECK(osmtalk_address_is_public(address(public[i])), "%s is public", public[i]);
 	CHECK(!osmtalk_address_is_public((struct sockaddr *) &unix_addr), "a unix socket is not public");
 
-	CHECK(osmtalk_egress_check(none, true, true, address("8.8.8.8")) == OSMTALK_EGRESS_ALLOWED, "https to the public");
-	CHECK(osmtalk_egress_check(none, true, false, address("8.8.8.8")) == OSMTALK_EGRESS_NEEDS_HTTPS, "no http to the public");
-	CHECK(osmtalk_egress_check(none, false, false, address("8.8.8.8")) == OSMTALK_EGRESS_ALLOWED, "unless the operator allows it");
-	CHECK(osmtalk_egress_check(none, false, true, address("127.0.0.1")) == OSMTALK_EGRESS_NOT_PUBLIC, "not to the local host");
-	CHECK(osmtalk_egress_check(local, true, false, address("127.0.0.1")) == OSMTALK_EGRESS_ALLOWED, "http to a trusted network");
-	CHECK(osmtalk_egress_check(local, true, true, address("::1")) == OSMTALK_EGRESS_ALLOWED, "https to a trusted address");
-	CHECK(osmtalk_egress_check(local, true, true, address("::2")) == OSMTALK_EGRESS_NOT_PUBLIC, "not to its neighbour");
-	CHECK(osmtalk_egress_check(local, true, true, (struct sockaddr *) &unix_addr) == OSMTALK_EGRESS_NOT_PUBLIC, "not to a unix socket");
+	CHECK(osmtalk_egress_check(none, false, true, true, address("8.8.8.8")) == OSMTALK_EGRESS_ALLOWED, "https to the public");
+	CHECK(osmtalk_egress_check(none, false, true, false, address("8.8.8.8")) == OSMTALK_EGRESS_NEEDS_HTTPS, "no http to the public");
+	CHECK(osmtalk_egress_check(none, false, false, false, address("8.8.8.8")) == OSMTALK_EGRESS_ALLOWED, "unless the operator allows it");
+	CHECK(osmtalk_egress_check(none, false, false, true, address("127.0.0.1")) == OSMTALK_EGRESS_NOT_PUBLIC, "not to the local host");
+	CHECK(osmtalk_egress_check(local, false, true, false, address("127.0.0.1")) == OSMTALK_EGRESS_ALLOWED, "http to a trusted network");
+	CHECK(osmtalk_egress_check(local, false, true, true, address("::1")) == OSMTALK_EGRESS_ALLOWED, "https to a trusted address");
+	CHECK(osmtalk_egress_check(local, false, true, true, address("::2")) == OSMTALK_EGRESS_NOT_PUBLIC, "not to its neighbour");
+	CHECK(osmtalk_egress_check(local, false, true, true, (struct sockaddr *) &unix_addr) == OSMTALK_EGRESS_NOT_PUBLIC, "not to a unix socket");
+	CHECK(osmtalk_egress_check(none, true, false, true, address("8.8.8.8")) == OSMTALK_EGRESS_OWN, "not to a public address that is this machine's own");
+	CHECK(osmtalk_egress_check(local, true, true, false, address("127.0.0.1")) == OSMTALK_EGRESS_ALLOWED, "unless it is trusted");
 	free(none);
 	free(local);
 
@@ -107,6 +109,12 @@ main(void)
 	check_contains("0.0.0.0/0", "1.2.3.4", true);
 	check_contains("0.0.0.0/0", "::1", false);
 	check_contains("::/0", "::1", true);
+	check_contains("::/0", "127.0.0.1", false);
+	check_contains("::/0", "::ffff:127.0.0.1", false);
+	check_contains("::ffff:0:0/96", "127.0.0.1", true);
+	check_contains("::/95", "127.0.0.1", false);
+	check_contains("0.0.0.0/0", "::ffff:127.0.0.1", true);
+	check_contains("::ffff:10.0.0.0/104", "10.1.2.3", true);
 	check_contains("fd00::/8", "fd12:3456::1", true);
 	check_contains("fd00::/8", "fe00::1", false);
 	check_contains("fd00::/9", "fd80::1", false);
