@@ -93,6 +93,7 @@ uninstall-worker:
 # Modules that know nothing of PostgreSQL are tested without it.
 unit: $(UNIT_TESTS)
 	@for t in $(UNIT_TESTS); do echo "# $$t"; ./$$t || exit 1; done
+	@echo "# egress_oracle.py"; python3 test/unit/egress_oracle.py test/unit/egress_test$(UNIT_SUFFIX) --answer
 
 test/unit/%_test$(UNIT_SUFFIX): test/unit/%_test.c test/unit/check.h src/%.c src/%.h
 	$(CC) -std=gnu99 -g -O1 -Wall -Wextra $(UNIT_CFLAGS) -Isrc -o $@ $< $(filter src/%.c,$^) $(UNIT_LIBS)

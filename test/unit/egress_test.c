@@ -72,14 +72,50 @@ check_bad(const char *list, const char *element)
 	free(parsed);
 }
 
-int
-main(void)
+/* Answers the questions of egress_oracle.py. */
+static int
+answer(void)
 {
-	OsmtalkNetworks *none = networks("");
-	OsmtalkNetworks *local = networks("127.0.0.0/8, ::1");
+	static const char *const verdicts[] = {
+		[OSMTALK_EGRESS_ALLOWED] = "allowed",
+		[OSMTALK_EGRESS_NOT_PUBLIC] = "not_public",
+		[OSMTALK_EGRESS_OWN] = "own",
+		[OSMTALK_EGRESS_NEEDS_HTTPS] = "needs_https",
+	};
+	char		line[1024];
+
+	while (fgets(line, sizeof(line), stdin) != NULL)
+	{
+		char	   *scheme = strchr(line, '\t');
+		char	   *own = scheme ? strchr(scheme + 1, '\t') : NULL;
+		char	   *addr = own ? strchr(own + 1, '\t') : NULL;
+		OsmtalkNetworks *trusted;
+
+		if (addr == NULL)
+			abort();
+		*scheme++ = *own++ = *addr++ = '\0';
+		addr[strcspn(addr, "\n")] = '\0';
+		trusted = networks(line);
+		if (trusted == NULL)
+			abort();
+		puts(verdicts[osmtalk_egress_check(trusted, *own == '1', true, strcmp(scheme, "https") == 0, address(addr))]);
+		free(trusted);
+	}
+	return 0;
+}
+
+int
+main(int argc, char **argv)
+{
+	OsmtalkNetworks *none;
+	OsmtalkNetworks *local;
 	struct sockaddr_storage unix_addr = {.ss_family = AF_UNIX};
 	struct sockaddr_storage parsed;
 
+	if (argc > 1 && strcmp(argv[1], "--answer") == 0)
+		return answer();
+	none = networks("");
+	local = networks("127.0.0.0/8, ::1");
 	for (size_t i = 0; i < sizeof(not_public) / sizeof(not_public[0]); i++)
 		CHECK(!osmtalk_address_is_public(address(not_public[i])), "%s is not public", not_public[i]);
 	for (size_t i = 0; i < sizeof(public) / sizeof(public[0]); i++)
