@@ -70,6 +70,10 @@ typedef struct OsmtalkDelivery
 	bool stale;			 /* the connection that it was given had been idle for too long, nothing was sent */
 	bool fresh;			 /* it must be on a connection of its own making */
 	bool posted;		 /* the request was begun */
+	int fd;				 /* of its connection, once it is posted; -1: not known */
+	int turns;			 /* of libcurl's since then */
+	uint64 received;	 /* on the connection before */
+	bool flooded;		 /* more came since than any answer takes */
 	size_t header_bytes; /* read of the answer */
 	size_t body_bytes;
 	instr_time begun;

@@ -11,6 +11,9 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#ifdef __linux__
+#include <linux/tcp.h>
+#endif
 #include <openssl/crypto.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -28,6 +31,17 @@
 /* read on past what is kept, so that the connection can be used again, but not for ever */
 #define MOST_RESPONSE (64 * 1024)
 #define MOST_HEADERS (64 * 1024)
+
+/*
+ * And so much of what carries it: what is neither header nor body (chunk
+ * extensions, records of TLS) comes to no callback and may be without end.
+ * An ordinary answer is read before it is looked at.
+ */
+#define MOST_RECEIVED (512 * 1024)
+#define FEW_TURNS 2
+
+/* libcurl fills it up to a hundred times in one turn, during which others wait */
+#define BUFFER_SIZE 4096
 
 /*
  * A connection that has been idle for longer than this is not used again.  A
@@ -80,6 +94,32 @@ header_callback(char *data, size_t size, size_t count, void *arg)
 
 	d->header_bytes += size * count;
 	return d->header_bytes > MOST_HEADERS ? 0 : size * count;
+}
+
+/* Bytes received on the connection in all; 0 where that cannot be told. */
+static uint64
+received_on(int fd)
+{
+#ifdef __linux__
+	struct tcp_info info;
+	socklen_t len = sizeof(info);
+
+	if (fd >= 0 && getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 &&
+		len >= offsetof(struct tcp_info, tcpi_bytes_received) + sizeof(info.tcpi_bytes_received))
+		return info.tcpi_bytes_received;
+#endif
+	return 0;
+}
+
+/* Called at each of libcurl's turns for a request. */
+static int
+progress_callback(void *arg, curl_off_t down_total, curl_off_t down, curl_off_t up_total, curl_off_t up)
+{
+	OsmtalkDelivery *d = arg;
+
+	if (d->fd >= 0 && ++d->turns > FEW_TURNS)
+		d->flooded = received_on(d->fd) > d->received + MOST_RECEIVED;
+	return d->flooded;
 }
 
 static bool
@@ -225,6 +265,8 @@ prereq_callback(void *arg, char *remote_ip, char *local_ip, int remote_port, int
 		return CURL_PREREQFUNC_ABORT;
 	}
 	d->posted = fd < 0 || is_open(fd);
+	d->fd = fd;
+	d->received = received_on(fd);
 	return CURL_PREREQFUNC_OK;
 }
 
@@ -290,6 +332,9 @@ osmtalk_request_create(void)
 	SET(CURLOPT_USERAGENT, "osmTalk-Webhooks/" OSMTALK_VERSION);
 	SET(CURLOPT_WRITEFUNCTION, write_callback);
 	SET(CURLOPT_HEADERFUNCTION, header_callback);
+	SET(CURLOPT_XFERINFOFUNCTION, progress_callback);
+	SET(CURLOPT_NOPROGRESS, 0L);
+	SET(CURLOPT_BUFFERSIZE, (long) BUFFER_SIZE);
 
 	if (!ok && easy != NULL)
 	{
@@ -331,6 +376,9 @@ osmtalk_request_prepare(CURL *easy, OsmtalkDelivery *d, struct curl_slist **head
 	*headers = NULL;
 	d->easy = easy;
 	d->nopened = 0;
+	d->fd = -1;
+	d->turns = 0;
+	d->flooded = false;
 	d->stale = false;
 	d->refusal = OSMTALK_EGRESS_ALLOWED;
 	d->https = target == OSMTALK_TARGET_HTTPS;
@@ -380,6 +428,7 @@ osmtalk_request_prepare(CURL *easy, OsmtalkDelivery *d, struct curl_slist **head
 	SET(CURLOPT_PRIVATE, d);
 	SET(CURLOPT_WRITEDATA, d);
 	SET(CURLOPT_HEADERDATA, d);
+	SET(CURLOPT_XFERINFODATA, d);
 	SET(CURLOPT_OPENSOCKETDATA, d);
 	SET(CURLOPT_RESOLVER_START_DATA, d);
 	SET(CURLOPT_PREREQDATA, d);
@@ -458,10 +507,15 @@ osmtalk_request_finish(CURL *easy, OsmtalkDelivery *d, CURLcode code)
 		strlcpy(d->error, REFUSAL, sizeof(d->error));
 	else if (failed)
 		strlcpy(d->error, curl_easy_strerror(CURLE_COULDNT_CONNECT), sizeof(d->error));
+	else if (d->flooded)
+		strlcpy(d->error, "the answer is too long", sizeof(d->error));
 	else if (code == CURLE_ABORTED_BY_CALLBACK)
 		strlcpy(d->error, "the connection was closed before an answer came", sizeof(d->error));
 	else if (code == CURLE_WRITE_ERROR)
 		strlcpy(d->error, "the answer's headers are too long", sizeof(d->error));
+	/* libcurl's word for a line of more than 100 kB, too */
+	else if (code == CURLE_OUT_OF_MEMORY && d->posted)
+		strlcpy(d->error, "the answer's headers are too long, or memory ran out", sizeof(d->error));
 	else if (code == CURLE_OPERATION_TIMEDOUT)
 	{
 		if (status != 0)
