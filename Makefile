@@ -29,11 +29,11 @@ endif
 # The library that is preloaded, and the one that only the worker loads: it
 # brings libcurl, which has no business in the postmaster or in a session.
 MODULE_big = osmtalk
-OBJS = $(addprefix src/,osmtalk.o settings.o wakeup.o launcher.o load.o makeway.o hush.o ids.o ring.o render.o signing.o egress.o endpoint.o functions.o tenant.o \
+OBJS = $(addprefix src/,osmtalk.o settings.o wakeup.o launcher.o load.o makeway.o hush.o ids.o ring.o render.o signing.o egress.o endpoint.o url.o functions.o tenant.o \
 	nested.o rules.o lookup.o insert.o record.o decide.o calls.o)
 SHLIB_LINK = -lcrypto
 WORKER = osmtalk_worker$(DLSUFFIX)
-WORKER_OBJS = $(addprefix src/,worker.o sending.o slot.o crash.o objects.o ownership.o outbox.o look.o claim.o claimed.o settle.o retention.o upkeep.o statements.o scheduler.o endpoints.o waiting.o http.o request.o sockets.o)
+WORKER_OBJS = $(addprefix src/,worker.o sending.o slot.o crash.o objects.o ownership.o outbox.o look.o claim.o claimed.o settle.o retention.o upkeep.o statements.o scheduler.o endpoints.o waiting.o http.o request.o target.o own.o sockets.o)
 WORKER_LIBS = -lcurl -lcrypto
 
 # The oldest version of the SQL objects that the worker can serve while they
@@ -49,7 +49,7 @@ ifeq ($(SANITIZE),1)
 UNIT_CFLAGS += -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 UNIT_SUFFIX = _sanitized
 endif
-UNIT_TESTS = $(patsubst %,test/unit/%_test$(UNIT_SUFFIX),scheduler egress signing ids endpoint)
+UNIT_TESTS = $(patsubst %,test/unit/%_test$(UNIT_SUFFIX),scheduler egress signing ids endpoint url)
 
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
@@ -94,8 +94,11 @@ uninstall-worker:
 # Modules that know nothing of PostgreSQL are tested without it.
 unit: $(UNIT_TESTS)
 	@for t in $(UNIT_TESTS); do echo "# $$t"; ./$$t || exit 1; done
+	@echo "# egress_oracle.py"; python3 test/unit/egress_oracle.py test/unit/egress_test$(UNIT_SUFFIX) --answer
 
 test/unit/%_test$(UNIT_SUFFIX): test/unit/%_test.c test/unit/check.h src/%.c src/%.h
 	$(CC) -std=gnu99 -g -O1 -Wall -Wextra $(UNIT_CFLAGS) -Isrc -o $@ $< $(filter src/%.c,$^) $(UNIT_LIBS)
 test/unit/scheduler_test$(UNIT_SUFFIX): src/endpoints.c src/endpoints.h src/waiting.c src/waiting.h
 test/unit/signing_test$(UNIT_SUFFIX): UNIT_LIBS = -lcrypto
+test/unit/url_test$(UNIT_SUFFIX): src/endpoint.c src/endpoint.h src/target.c src/target.h test/urls.txt
+test/unit/url_test$(UNIT_SUFFIX): UNIT_LIBS = -lcurl

@@ -132,11 +132,8 @@ COMMENT ON FUNCTION osmtalk.normalize_phone(text) IS
 'The number in E.164: spaces, dots, dashes, parentheses stripped, then a leading 00 becomes +; error 22023 unless the result is + and 7 to 15 ASCII digits, the first not 0; null for null';
 
 CREATE FUNCTION osmtalk.is_webhook_url(url text) RETURNS boolean
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN pg_catalog.octet_length(url) <= 2048
-	AND url COLLATE "C" OPERATOR(pg_catalog.~)
-		'^[Hh][Tt][Tt][Pp][Ss]?://([A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?[.]?|[[][0-9A-Fa-f:.]+[]])(:0*[1-9][0-9]{0,4})?([/?#][]!-[^-~]*)?$'
-	AND COALESCE(pg_catalog.substring(url COLLATE "C", '^[^/]*//[^/?#]*:([0-9]+)([/?#]|$)')::numeric, 443) <= 65535;
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'osmtalk_is_webhook_url';
 COMMENT ON FUNCTION osmtalk.is_webhook_url(text) IS
 'Whether events can be posted to this URL: http or https, an ASCII host without user and password, a port from 1 to 65535, no spaces, control characters or backslashes, at most 2048 bytes';
 

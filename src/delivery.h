@@ -10,6 +10,8 @@
 
 #include "postgres.h"
 
+#include <netinet/in.h>
+
 #include "datatype/timestamp.h"
 #include "lib/ilist.h"
 #include "portability/instr_time.h"
@@ -63,13 +65,20 @@ typedef struct OsmtalkDelivery
 	void *easy;
 	bool unsignable; /* there is a secret, and no signature can be made: it must not be sent */
 	bool https;
+	bool proven; /* its endpoint answered last time */
+	bool proxied;
 	int refusal;					 /* OsmtalkEgress, if not allowed */
-	bool starved;					 /* no descriptor was free for its socket */
+	char refused[INET6_ADDRSTRLEN];	 /* the address, if it is that of one */
+	bool starved;					 /* no descriptor was free for its socket, or no thread for its name */
 	int opened[OSMTALK_MOST_OPENED]; /* sockets that were made for it, a name may have several addresses */
 	int nopened;
 	bool stale;			 /* the connection that it was given had been idle for too long, nothing was sent */
 	bool fresh;			 /* it must be on a connection of its own making */
 	bool posted;		 /* the request was begun */
+	int fd;				 /* of its connection, once it is posted; -1: not known */
+	int turns;			 /* of libcurl's since then */
+	uint64 received;	 /* on the connection before */
+	bool flooded;		 /* more came since than any answer takes */
 	size_t header_bytes; /* read of the answer */
 	size_t body_bytes;
 	instr_time begun;
@@ -77,9 +86,10 @@ typedef struct OsmtalkDelivery
 	/* the result */
 	TimestampTz started_at;
 	double duration_ms;
-	int http_status;						/* 0: no complete answer came */
-	bool answered;							/* the endpoint lives: an answer came, whatever its status */
-	char error[OSMTALK_DELIVERY_ERROR_LEN]; /* empty: delivered */
+	int http_status;						 /* 0: no complete answer came */
+	bool answered;							 /* the endpoint lives: an answer came, whatever its status */
+	char error[OSMTALK_DELIVERY_ERROR_LEN];	 /* empty: delivered */
+	char detail[OSMTALK_DELIVERY_ERROR_LEN]; /* of the error, for the log alone; empty: there is none */
 	char response[OSMTALK_RESPONSE_LEN];
 	size_t response_len;
 } OsmtalkDelivery;

@@ -113,6 +113,14 @@ map_ipv4(const void *ipv4, Address *address)
 }
 
 static bool
+is_mapped(const Address *address)
+{
+	static const uint8_t prefix[12] = {[10] = 0xff, [11] = 0xff};
+
+	return memcmp(address->bytes, prefix, sizeof(prefix)) == 0;
+}
+
+static bool
 get_address(const struct sockaddr *addr, Address *address)
 {
 	if (addr->sa_family == AF_INET)
@@ -216,8 +224,13 @@ osmtalk_networks_contain(const OsmtalkNetworks *networks, const struct sockaddr 
 	if (!get_address(addr, &address))
 		return false;
 	for (size_t i = 0; i < networks->count; i++)
-		if (prefix_matches(address.bytes, networks->networks[i].address.bytes, networks->networks[i].prefix))
+	{
+		const Network *network = &networks->networks[i];
+
+		if ((network->prefix >= 96 || !is_mapped(&address)) &&
+			prefix_matches(address.bytes, network->address.bytes, network->prefix))
 			return true;
+	}
 	return false;
 }
 
@@ -238,13 +251,15 @@ osmtalk_address_is_public(const struct sockaddr *addr)
 }
 
 OsmtalkEgress
-osmtalk_egress_check(const OsmtalkNetworks *trusted, bool require_https, bool is_https,
+osmtalk_egress_check(const OsmtalkNetworks *trusted, bool is_own, bool require_https, bool is_https,
 					 const struct sockaddr *addr)
 {
 	if (osmtalk_networks_contain(trusted, addr))
 		return OSMTALK_EGRESS_ALLOWED;
 	if (!osmtalk_address_is_public(addr))
 		return OSMTALK_EGRESS_NOT_PUBLIC;
+	if (is_own)
+		return OSMTALK_EGRESS_OWN;
 	if (require_https && !is_https)
 		return OSMTALK_EGRESS_NEEDS_HTTPS;
 	return OSMTALK_EGRESS_ALLOWED;

@@ -1,7 +1,7 @@
 /*
  * functions.c
  *		The SQL side of what knows nothing of PostgreSQL: ids, signatures,
- *		endpoints.  And the identity of a database.
+ *		endpoints, URLs.  And the identity of a database.
  *
  * Arguments are unpacked, failures become errors; how a thing is done is for
  * the module that does it.
@@ -10,6 +10,7 @@
 
 #include <openssl/crypto.h>
 
+#include "access/detoast.h"
 #include "access/xlog.h"
 #include "common/base64.h"
 #include "common/hashfn.h"
@@ -18,6 +19,7 @@
 #include "ids.h"
 #include "miscadmin.h"
 #include "signing.h"
+#include "url.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 #if PG_VERSION_NUM >= 160000
@@ -30,6 +32,7 @@ PG_FUNCTION_INFO_V1(osmtalk_signature);
 PG_FUNCTION_INFO_V1(osmtalk_verify_signature);
 PG_FUNCTION_INFO_V1(osmtalk_new_webhook_secret);
 PG_FUNCTION_INFO_V1(osmtalk_endpoint_hash);
+PG_FUNCTION_INFO_V1(osmtalk_is_webhook_url);
 
 /* ---- ids ---- */
 
@@ -144,7 +147,7 @@ osmtalk_new_webhook_secret(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(result);
 }
 
-/* ---- endpoints ---- */
+/* ---- endpoints and URLs ---- */
 
 int64
 osmtalk_endpoint_of(const char *url, size_t len, char name[OSMTALK_ENDPOINT_LEN])
@@ -161,4 +164,16 @@ osmtalk_endpoint_hash(PG_FUNCTION_ARGS)
 	char name[OSMTALK_ENDPOINT_LEN];
 
 	PG_RETURN_INT64(osmtalk_endpoint_of(VARDATA_ANY(url), VARSIZE_ANY_EXHDR(url), name));
+}
+
+Datum
+osmtalk_is_webhook_url(PG_FUNCTION_ARGS)
+{
+	text *url;
+
+	/* a long one need not be read to be refused */
+	if (toast_raw_datum_size(PG_GETARG_DATUM(0)) - VARHDRSZ > OSMTALK_URL_LEN)
+		PG_RETURN_BOOL(false);
+	url = PG_GETARG_TEXT_PP(0);
+	PG_RETURN_BOOL(osmtalk_url_is_valid(VARDATA_ANY(url), VARSIZE_ANY_EXHDR(url)));
 }

@@ -16,6 +16,7 @@
 #include <signal.h>
 
 #include "http.h"
+#include "own.h"
 #include "request.h"
 #include "settings.h"
 #include "sockets.h"
@@ -123,6 +124,12 @@ osmtalk_http_start(void)
 {
 	int sockets_fd;
 
+	/* libcurl would write the keys of connections to it */
+	(void) unsetenv("SSLKEYLOGFILE");
+	if (!osmtalk_own_start())
+		ereport(ERROR,
+				errcode(ERRCODE_SYSTEM_ERROR),
+				errmsg("could not list the machine's own addresses: %m"));
 	if (curl_global_init(CURL_GLOBAL_ALL) != CURLE_OK || (multi = curl_multi_init()) == NULL)
 		ereport(ERROR,
 				errcode(ERRCODE_OUT_OF_MEMORY),
@@ -208,7 +215,8 @@ finish(OsmtalkDelivery *d)
 
 	INSTR_TIME_SET_CURRENT(now);
 	INSTR_TIME_SUBTRACT(now, d->begun);
-	d->duration_ms = INSTR_TIME_GET_MILLISEC(now);
+	/* how long it took to find out that a target is refused is nobody's business */
+	d->duration_ms = d->refusal != 0 ? 0 : INSTR_TIME_GET_MILLISEC(now);
 	if (d->request != NULL)
 		put_request(d->request);
 	d->request = NULL;
@@ -284,7 +292,8 @@ osmtalk_http_timeout(void)
 }
 
 /*
- * The request could not begin for want of a descriptor: that is this process's
+ * The request could not begin for want of a descriptor, or because too many
+ * threads look up names: that is this process's
  * business and no failure of the event.
  */
 static void
@@ -323,7 +332,10 @@ feed(void)
 	{
 		OsmtalkDelivery *d = dlist_container(OsmtalkDelivery, node, dlist_pop_head_node(&starved));
 
-		dlist_push_tail(d->claimed_at < oldest ? &outdated : &waiting, &d->node);
+		if (d->claimed_at < oldest)
+			dlist_push_tail(&outdated, &d->node);
+		else
+			osmtalk_http_send(d);
 	}
 }
 

@@ -8,22 +8,40 @@
  */
 #include "postgres.h"
 
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#ifdef __linux__
+#include <linux/tcp.h>
+#endif
 #include <openssl/crypto.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "egress.h"
+#include "own.h"
 #include "request.h"
 #include "settings.h"
 #include "signing.h"
 #include "sockets.h"
 #include "storage/fd.h"
+#include "target.h"
 
 /* read on past what is kept, so that the connection can be used again, but not for ever */
 #define MOST_RESPONSE (64 * 1024)
 #define MOST_HEADERS (64 * 1024)
+
+/*
+ * And so much of what carries it: what is neither header nor body (chunk
+ * extensions, records of TLS) comes to no callback and may be without end.
+ * An ordinary answer is read before it is looked at.
+ */
+#define MOST_RECEIVED (512 * 1024)
+#define FEW_TURNS 2
+
+/* libcurl fills it up to a hundred times in one turn, during which others wait */
+#define BUFFER_SIZE 4096
 
 /*
  * A connection that has been idle for longer than this is not used again.  A
@@ -41,6 +59,16 @@
  * is good for.  libcurl goes through all that it keeps at each request's end.
  */
 #define DNS_CACHE_S 1
+
+/*
+ * A name is looked up in a thread, which cannot be stopped: it outlives its
+ * request when the name's servers do not answer.  While so many of them are
+ * there, no other begins but for endpoints that answered last time.
+ */
+#define MOST_LOOKUPS 128
+
+/* one sentence for whatever is refused: the answer must not map the network */
+#define REFUSAL "not sent: this target is not allowed; the server's log says why"
 
 static size_t
 write_callback(char *data, size_t size, size_t count, void *arg)
@@ -68,11 +96,69 @@ header_callback(char *data, size_t size, size_t count, void *arg)
 	return d->header_bytes > MOST_HEADERS ? 0 : size * count;
 }
 
+/* Bytes received on the connection in all; 0 where that cannot be told. */
+static uint64
+received_on(int fd)
+{
+#ifdef __linux__
+	struct tcp_info info;
+	socklen_t len = sizeof(info);
+
+	if (fd >= 0 && getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 &&
+		len >= offsetof(struct tcp_info, tcpi_bytes_received) + sizeof(info.tcpi_bytes_received))
+		return info.tcpi_bytes_received;
+#endif
+	return 0;
+}
+
+/* Called at each of libcurl's turns for a request. */
+static int
+progress_callback(void *arg, curl_off_t down_total, curl_off_t down, curl_off_t up_total, curl_off_t up)
+{
+	OsmtalkDelivery *d = arg;
+
+	if (d->fd >= 0 && ++d->turns > FEW_TURNS)
+		d->flooded = received_on(d->fd) > d->received + MOST_RECEIVED;
+	return d->flooded;
+}
+
 static bool
 may_connect(OsmtalkDelivery *d, const struct sockaddr *addr)
 {
-	d->refusal = osmtalk_egress_check(osmtalk_trusted_networks, osmtalk_require_https, d->https, addr);
+	const void *bytes = &((const struct sockaddr_in *) addr)->sin_addr;
+
+	/* the address is the proxy's; to judge those of targets is its business */
+	if (d->proxied)
+		d->refusal = osmtalk_require_https && !d->https ? OSMTALK_EGRESS_NEEDS_HTTPS : OSMTALK_EGRESS_ALLOWED;
+	else
+		d->refusal = osmtalk_egress_check(osmtalk_trusted_networks, osmtalk_own_has(addr),
+										  osmtalk_require_https, d->https, addr);
+	if (addr->sa_family == AF_INET6)
+		bytes = &((const struct sockaddr_in6 *) addr)->sin6_addr;
+	if (d->refusal != OSMTALK_EGRESS_ALLOWED &&
+		(d->proxied || inet_ntop(addr->sa_family, bytes, d->refused, sizeof(d->refused)) == NULL))
+		strlcpy(d->refused, "of the target", sizeof(d->refused));
 	return d->refusal == OSMTALK_EGRESS_ALLOWED;
+}
+
+/* How many threads look a name up; 0 where that cannot be told. */
+static int
+lookups(void)
+{
+	struct stat threads;
+
+	/* a directory has a link for itself, one for its name, and here one for each thread */
+	return stat("/proc/self/task", &threads) == 0 ? (int) threads.st_nlink - 3 : 0;
+}
+
+/* Asked before a name is looked up. */
+static int
+resolver_callback(void *resolver, void *reserved, void *arg)
+{
+	OsmtalkDelivery *d = arg;
+
+	d->starved = !d->proven && lookups() >= MOST_LOOKUPS;
+	return d->starved;
 }
 
 /* Asked for each address that a name resolves to, before it is connected to. */
@@ -148,7 +234,8 @@ is_open(int fd)
 
 /*
  * Asked before each request, on a connection used again too: settings may have
- * changed since, and it must not have been idle for long.  Asked a second time
+ * changed since, so that it is not allowed any more, and it must not have been
+ * idle for long; if so, a new one is made, of which may be judged anew.  Asked a second time
  * when libcurl, by itself, would repeat a request that got no byte of an answer
  * on a connection used again.  That is right if the receiver had closed it
  * before; otherwise it may have acted on the request, and no event is sent twice
@@ -158,24 +245,29 @@ static int
 prereq_callback(void *arg, char *remote_ip, char *local_ip, int remote_port, int local_port)
 {
 	OsmtalkDelivery *d = arg;
-	struct sockaddr_storage addr;
+	struct sockaddr_storage addr = {.ss_family = AF_UNSPEC};
+	bool used_again = d->nopened == 0 && !d->fresh;
 	int fd;
 
 	if (d->posted)
 		return CURL_PREREQFUNC_ABORT;
+	/* what is no address is judged, too */
+	(void) osmtalk_address_parse(remote_ip, &addr);
+	if (!may_connect(d, (struct sockaddr *) &addr))
+	{
+		d->stale = used_again;
+		return CURL_PREREQFUNC_ABORT;
+	}
 	fd = socket_of(d, local_port, remote_port);
-	if (d->nopened == 0 && !d->fresh && (fd < 0 || osmtalk_sockets_idle_ms(fd) > MAX_IDLE_MS))
+	if (used_again && (fd < 0 || osmtalk_sockets_idle_ms(fd) > MAX_IDLE_MS))
 	{
 		d->stale = true;
 		return CURL_PREREQFUNC_ABORT;
 	}
 	d->posted = fd < 0 || is_open(fd);
-	if (!osmtalk_address_parse(remote_ip, &addr))
-	{
-		d->refusal = OSMTALK_EGRESS_NOT_PUBLIC;
-		return CURL_PREREQFUNC_ABORT;
-	}
-	return may_connect(d, (struct sockaddr *) &addr) ? CURL_PREREQFUNC_OK : CURL_PREREQFUNC_ABORT;
+	d->fd = fd;
+	d->received = received_on(fd);
+	return CURL_PREREQFUNC_OK;
 }
 
 CURL *
@@ -199,11 +291,15 @@ osmtalk_request_create(void)
 	SET(CURLOPT_CLOSESOCKETFUNCTION, closesocket_callback);
 	SET(CURLOPT_PREREQFUNCTION, prereq_callback);
 	SET(CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);
+	SET(CURLOPT_RESOLVER_START_FUNCTION, resolver_callback);
 
 	/* nothing ambient */
-	SET(CURLOPT_PROXY, "");
-	SET(CURLOPT_NOPROXY, "*");
 	SET(CURLOPT_NETRC, (long) CURL_NETRC_IGNORED);
+
+	/* a proxy is asked for a connection, and learns nothing of what is said on it but how much */
+	SET(CURLOPT_HTTPPROXYTUNNEL, 1L);
+	SET(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
+	SET(CURLOPT_HEADEROPT, (long) CURLHEADER_SEPARATE);
 
 	/* TLS */
 	SET(CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
@@ -236,6 +332,9 @@ osmtalk_request_create(void)
 	SET(CURLOPT_USERAGENT, "osmTalk-Webhooks/" OSMTALK_VERSION);
 	SET(CURLOPT_WRITEFUNCTION, write_callback);
 	SET(CURLOPT_HEADERFUNCTION, header_callback);
+	SET(CURLOPT_XFERINFOFUNCTION, progress_callback);
+	SET(CURLOPT_NOPROGRESS, 0L);
+	SET(CURLOPT_BUFFERSIZE, (long) BUFFER_SIZE);
 
 	if (!ok && easy != NULL)
 	{
@@ -256,23 +355,45 @@ add_header(struct curl_slist **headers, const char *header)
 	return true;
 }
 
+static bool
+is_header_value(const char *s)
+{
+	if (strlen(s) > 400)
+		return false;
+	for (; *s; s++)
+		if ((unsigned char) *s < ' ' || *s == '\x7f')
+			return false;
+	return true;
+}
+
 bool
 osmtalk_request_prepare(CURL *easy, OsmtalkDelivery *d, struct curl_slist **headers)
 {
+	OsmtalkTarget target = osmtalk_target_read(d->url);
 	char header[512];
 	bool ok;
 
 	*headers = NULL;
 	d->easy = easy;
 	d->nopened = 0;
+	d->fd = -1;
+	d->turns = 0;
+	d->flooded = false;
 	d->stale = false;
-	d->https = pg_strncasecmp(d->url, "https:", 6) == 0;
+	d->refusal = OSMTALK_EGRESS_ALLOWED;
+	d->https = target == OSMTALK_TARGET_HTTPS;
+	d->proxied = osmtalk_proxy[0] != '\0';
+	if (target == OSMTALK_TARGET_NONE)
+	{
+		strlcpy(d->error, "not sent: the webhook URL is not valid", sizeof(d->error));
+		return false;
+	}
 
 	ok = add_header(headers, "Content-Type: application/json") &&
 		add_header(headers, "Expect:");
 
 	/* an application may supply its own ids: one that is no header value is not sent as one */
-	if (strlen(d->event_id) > 400 || strpbrk(d->event_id, "\r\n") != NULL)
+	if (!is_header_value(d->event_id))
 	{
 		strlcpy(d->error, "the event's id cannot be sent in a header", sizeof(d->error));
 		return false;
@@ -296,6 +417,9 @@ osmtalk_request_prepare(CURL *easy, OsmtalkDelivery *d, struct curl_slist **head
 	}
 
 	SET(CURLOPT_URL, d->url);
+	/* either of the two keeps libcurl from looking into the environment */
+	SET(CURLOPT_PROXY, osmtalk_proxy);
+	SET(CURLOPT_NOPROXY, d->proxied ? "" : "*");
 	SET(CURLOPT_FRESH_CONNECT, (long) d->fresh);
 	SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) d->body_len);
 	SET(CURLOPT_POSTFIELDS, d->body);
@@ -305,7 +429,9 @@ osmtalk_request_prepare(CURL *easy, OsmtalkDelivery *d, struct curl_slist **head
 	SET(CURLOPT_PRIVATE, d);
 	SET(CURLOPT_WRITEDATA, d);
 	SET(CURLOPT_HEADERDATA, d);
+	SET(CURLOPT_XFERINFODATA, d);
 	SET(CURLOPT_OPENSOCKETDATA, d);
+	SET(CURLOPT_RESOLVER_START_DATA, d);
 	SET(CURLOPT_PREREQDATA, d);
 	/* written to while the request runs, so that nothing outlives the delivery */
 	d->error[0] = '\0';
@@ -315,16 +441,58 @@ osmtalk_request_prepare(CURL *easy, OsmtalkDelivery *d, struct curl_slist **head
 #undef SET
 }
 
+/*
+ * What an egress proxy answered instead of making the connection: it refuses,
+ * or it cannot.  False if it is not that.
+ */
+static bool
+failed_at_proxy(CURL *easy, OsmtalkDelivery *d, CURLcode code)
+{
+	long status = 0;
+
+	if (!d->proxied || code == CURLE_OK)
+		return false;
+	(void) curl_easy_getinfo(easy, CURLINFO_HTTP_CONNECTCODE, &status);
+	if (status < 300)
+		return false;
+	if (status <= 499)
+		d->refusal = OSMTALK_EGRESS_BY_PROXY;
+	snprintf(d->detail, sizeof(d->detail), "The proxy answered CONNECT with status %ld.", status);
+	return true;
+}
+
+/* Why it was refused, for those who may know. */
+static void
+explain_refusal(OsmtalkDelivery *d)
+{
+	switch (d->refusal)
+	{
+		case OSMTALK_EGRESS_NOT_PUBLIC:
+			snprintf(d->detail, sizeof(d->detail), "The address %s is neither public nor in osmtalk.trusted_networks.", d->refused);
+			break;
+		case OSMTALK_EGRESS_OWN:
+			snprintf(d->detail, sizeof(d->detail), "The address %s is one of this machine's own and not in osmtalk.trusted_networks.", d->refused);
+			break;
+		case OSMTALK_EGRESS_NEEDS_HTTPS:
+			snprintf(d->detail, sizeof(d->detail), "The address %s may be called with https alone, see osmtalk.require_https.", d->refused);
+			break;
+		default:
+			break;
+	}
+}
+
 void
 osmtalk_request_finish(CURL *easy, OsmtalkDelivery *d, CURLcode code)
 {
 	long status = 0;
+	bool failed = failed_at_proxy(easy, d, code);
 	/* a name may have several addresses: what counts is whether one could be connected to */
 	bool refused = d->refusal != OSMTALK_EGRESS_ALLOWED &&
-		(code == CURLE_COULDNT_CONNECT || code == CURLE_ABORTED_BY_CALLBACK);
+		(failed || code == CURLE_COULDNT_CONNECT || code == CURLE_ABORTED_BY_CALLBACK);
 
 	if (!refused)
 		d->refusal = OSMTALK_EGRESS_ALLOWED;
+	explain_refusal(d);
 	(void) curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
 
 	if (code == CURLE_OK || (code == CURLE_WRITE_ERROR && d->body_bytes > MOST_RESPONSE))
@@ -336,15 +504,19 @@ osmtalk_request_finish(CURL *easy, OsmtalkDelivery *d, CURLcode code)
 		else if (status < 200 || status > 299)
 			snprintf(d->error, sizeof(d->error), "HTTP %ld", status);
 	}
-	/* one sentence for whatever is refused: the answer must not map the network */
-	else if (refused && d->refusal == OSMTALK_EGRESS_NEEDS_HTTPS)
-		strlcpy(d->error, "not sent: plain http is allowed only inside osmtalk.trusted_networks", sizeof(d->error));
 	else if (refused)
-		strlcpy(d->error, "not sent: the address is not public and not in osmtalk.trusted_networks", sizeof(d->error));
+		strlcpy(d->error, REFUSAL, sizeof(d->error));
+	else if (failed)
+		strlcpy(d->error, curl_easy_strerror(CURLE_COULDNT_CONNECT), sizeof(d->error));
+	else if (d->flooded)
+		strlcpy(d->error, "the answer is too long", sizeof(d->error));
 	else if (code == CURLE_ABORTED_BY_CALLBACK)
 		strlcpy(d->error, "the connection was closed before an answer came", sizeof(d->error));
 	else if (code == CURLE_WRITE_ERROR)
 		strlcpy(d->error, "the answer's headers are too long", sizeof(d->error));
+	/* libcurl's word for a line of more than 100 kB, too */
+	else if (code == CURLE_OUT_OF_MEMORY && d->posted)
+		strlcpy(d->error, "the answer's headers are too long, or memory ran out", sizeof(d->error));
 	else if (code == CURLE_OPERATION_TIMEDOUT)
 	{
 		if (status != 0)

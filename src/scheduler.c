@@ -498,6 +498,12 @@ let_go(OsmtalkScheduler *s, OsmtalkTicket *t)
 		s->suspect_in_flight = false;
 }
 
+bool
+osmtalk_scheduler_is_proven(const OsmtalkTicket *t)
+{
+	return t->endpoint->answered;
+}
+
 void
 osmtalk_scheduler_done(OsmtalkScheduler *s, OsmtalkTicket *t, OsmtalkVerdict verdict)
 {

@@ -71,7 +71,8 @@ typedef struct OsmtalkEndpoint
 	/* the caller's to use; 0 in a new one */
 	int mark;
 	int64_t failures;
-	char *name; /* from malloc, NULL while it is not known */
+	bool refused; /* one of them was a refusal of osmtalk's own */
+	char *name;	  /* from malloc, NULL while it is not known */
 
 	/* the scheduler's own */
 	struct OsmtalkEndpoint *next_in_bucket;
@@ -187,6 +188,9 @@ extern void osmtalk_scheduler_move(OsmtalkScheduler *s, OsmtalkTicket *t, Osmtal
 
 /* The next that is ready and may be sent now, or NULL. */
 extern OsmtalkTicket *osmtalk_scheduler_start(OsmtalkScheduler *s, int64_t now);
+
+/* Whether its endpoint answered last time. */
+extern bool osmtalk_scheduler_is_proven(const OsmtalkTicket *t);
 
 /* One that has been ready since before that time, or NULL.  It is to be done. */
 extern OsmtalkTicket *osmtalk_scheduler_stale(OsmtalkScheduler *s, int64_t before);

@@ -33,6 +33,7 @@ osmtalk_send_ready(OsmtalkScheduler *scheduler, int answers, int room)
 		if ((t = osmtalk_scheduler_start(scheduler, now)) == NULL)
 			return false;
 		osmtalk_fault_at_event(((OsmtalkDelivery *) t->delivery)->event_id);
+		((OsmtalkDelivery *) t->delivery)->proven = osmtalk_scheduler_is_proven(t);
 		osmtalk_http_send(t->delivery);
 	}
 	return false;
@@ -71,8 +72,8 @@ osmtalk_hand_back(OsmtalkScheduler *scheduler, TimestampTz before)
 }
 
 /*
- * The log hears of an endpoint when it begins to fail and when it is well
- * again; each failure is in delivery_attempts.
+ * The log hears of an endpoint when it begins to fail or to be refused, and
+ * when it is well again; each failure is in delivery_attempts.
  */
 static void
 report_result(const OsmtalkDelivery *d, OsmtalkEndpoint *endpoint)
@@ -85,12 +86,15 @@ report_result(const OsmtalkDelivery *d, OsmtalkEndpoint *endpoint)
 			ereport(LOG,
 					errmsg("osmtalk: deliveries to %s succeed again, after " INT64_FORMAT " failures", name, endpoint->failures));
 		endpoint->failures = 0;
+		endpoint->refused = false;
 		return;
 	}
-	if (endpoint->failures++ == 0)
+	if (endpoint->failures++ == 0 || (d->refusal != 0 && !endpoint->refused))
 		ereport(LOG,
 				errmsg("osmtalk: event %s could not be delivered to %s: %s", d->event_id, name, d->error),
-				errdetail("Until a delivery there succeeds, further failures are only recorded in osmtalk.delivery_attempts."));
+				errdetail("%s%sUntil a delivery there succeeds, further failures are only recorded in osmtalk.delivery_attempts.",
+						  d->detail, d->detail[0] != '\0' ? " " : ""));
+	endpoint->refused = endpoint->refused || d->refusal != 0;
 	osmtalk_slot_note_error(d->error);
 }
 

@@ -14,6 +14,7 @@
 #include "utils/timestamp.h"
 
 #include "settings.h"
+#include "url.h"
 
 PG_FUNCTION_INFO_V1(osmtalk_analysis_timeout_interval);
 PG_FUNCTION_INFO_V1(osmtalk_call_timeout_interval);
@@ -33,6 +34,7 @@ int osmtalk_failed_retention = 90 * SECS_PER_DAY;
 bool osmtalk_require_https = true;
 char *osmtalk_ca_file = NULL;
 char *osmtalk_org_id = NULL;
+char *osmtalk_proxy = NULL;
 const OsmtalkNetworks *osmtalk_trusted_networks = NULL;
 #ifdef OSMTALK_FAULTS
 char *osmtalk_fault_event = NULL;
@@ -77,6 +79,17 @@ static void
 assign_trusted_networks(const char *newval, void *extra)
 {
 	osmtalk_trusted_networks = extra;
+}
+
+/* One that is refused is not repeated: it may hold a password. */
+static bool
+check_proxy(char **newval, void **extra, GucSource source)
+{
+	if (**newval == '\0' || osmtalk_url_is_proxy(*newval, strlen(*newval)))
+		return true;
+	GUC_check_errmsg("invalid value for parameter \"osmtalk.proxy\"");
+	GUC_check_errdetail("A proxy is http://host:port, without user, password and path.");
+	return false;
 }
 
 void
@@ -153,6 +166,11 @@ osmtalk_define_settings(void)
 							   "See osmtalk.enable_tenant_isolation().",
 							   &osmtalk_org_id, "",
 							   PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("osmtalk.proxy",
+							   "The proxy through which all requests go, http://host:port.",
+							   "It decides which addresses may be called.",
+							   &osmtalk_proxy, "",
+							   PGC_SIGHUP, 0, check_proxy, NULL, NULL);
 #ifdef OSMTALK_FAULTS
 	DefineCustomStringVariable("osmtalk.fault_event",
 							   "The id of an event at which the worker dies.",

@@ -25,6 +25,7 @@ extern PGDLLEXPORT int osmtalk_retention;
 extern PGDLLEXPORT int osmtalk_failed_retention;
 extern PGDLLEXPORT bool osmtalk_require_https;
 extern PGDLLEXPORT char *osmtalk_ca_file;
+extern PGDLLEXPORT char *osmtalk_proxy; /* "" for none */
 
 /* the session's own: whose rows it sees, see tenant.c; "" for nobody's */
 extern PGDLLEXPORT char *osmtalk_org_id;

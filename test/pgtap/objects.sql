@@ -223,6 +223,7 @@ SELECT results_eq($$ SELECT name, boot_val, coalesce(unit, ''), context FROM pg_
 			  ('osmtalk.max_in_flight', '256', '', 'sighup'),
 			  ('osmtalk.max_in_flight_per_endpoint', '32', '', 'sighup'),
 			  ('osmtalk.poll_interval', '1000', 'ms', 'sighup'),
+			  ('osmtalk.proxy', '', '', 'sighup'),
 			  ('osmtalk.request_timeout', '15000', 'ms', 'sighup'),
 			  ('osmtalk.require_https', 'on', '', 'sighup'),
 			  ('osmtalk.retention', '2592000', 's', 'sighup'),

@@ -3,9 +3,9 @@
 // receiver.mjs - a webhook receiver for the demonstration and the tests
 //
 //     node receiver.mjs LOGFILE [--secret S] [--secrets '{"/path": "s", ...}']
-//                       [--bodies] [--stdout] [--tls CERT KEY]
+//                       [--bodies] [--stdout] [--tls CERT KEY] [--listen HOST PORT]
 //
-// Listens on a free port of 127.0.0.1 and says {"port":N} when it is ready.
+// Listens on a free port of 127.0.0.1 (or where it is told to) and says {"port":N} when it is ready.
 // Every request becomes one JSON line in LOGFILE (with --stdout, there too),
 // written before the request is answered: whatever a client believes delivered
 // is in the log.  SIGTERM ends it at once.
@@ -23,6 +23,7 @@
 //     /big…         200 and a body without end
 //     /redirect…    302 to /redirected
 //     /close…       200 with "Connection: close"
+//     /sticky…      200 with all that a browser would remember
 //     /echo…        200 and the first kilobyte of the request's body
 //     anything else 204
 
@@ -39,7 +40,7 @@ const held = [];
 let seq = 0;
 
 function parseArguments(args) {
-    const parsed = { secrets: [], secret: "", bodies: false, stdout: false };
+    const parsed = { secrets: [], secret: "", bodies: false, stdout: false, host: "127.0.0.1", port: 0 };
 
     while (args.length > 0) {
         const arg = args.shift();
@@ -53,6 +54,9 @@ function parseArguments(args) {
         else if (arg === "--tls") {
             parsed.cert = fs.readFileSync(args.shift());
             parsed.key = fs.readFileSync(args.shift());
+        } else if (arg === "--listen") {
+            parsed.host = args.shift();
+            parsed.port = Number(args.shift());
         } else if (parsed.log === undefined && !arg.startsWith("--")) parsed.log = arg;
         else usage(`unexpected argument: ${arg}`);
     }
@@ -160,6 +164,16 @@ function answer(request, response, rawBody) {
         response.writeHead(302, { Location: "/redirected" }).end();
     } else if (starts("close")) {
         response.writeHead(200, { Connection: "close" }).end("closing\n");
+    } else if (starts("sticky")) {
+        const { port } = server.address();
+        response.writeHead(200, {
+            "Set-Cookie": ["session=secret; Path=/", "other=1; Max-Age=100000"],
+            "Alt-Svc": `h2=":${port + 1}"; ma=100000, http/1.1="127.0.0.2:${port}"; ma=100000`,
+            "Strict-Transport-Security": "max-age=100000; includeSubDomains",
+            "WWW-Authenticate": 'Basic realm="x"',
+            Refresh: "0; url=/redirected",
+            Link: "</redirected>; rel=preload",
+        }).end("sticky\n");
     } else if (starts("echo")) {
         response.writeHead(200, { "Content-Type": "text/plain" }).end(rawBody.subarray(0, 1024));
     } else {
@@ -195,6 +209,6 @@ process.on("SIGUSR2", () => {
     for (const response of held.splice(0)) response.writeHead(200).end("held\n");
 });
 
-server.listen({ host: "127.0.0.1", port: 0, backlog: 4096 }, () => {
+server.listen({ host: options.host, port: options.port, backlog: 4096 }, () => {
     fs.writeSync(1, JSON.stringify({ port: server.address().port }) + "\n");
 });

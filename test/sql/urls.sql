@@ -10,144 +10,26 @@ CREATE EXTENSION IF NOT EXISTS osmtalk;
 RESET client_min_messages;
 
 CREATE SCHEMA urls;
-CREATE TABLE urls.cases (url text, good boolean);
+CREATE TABLE urls.cases (good boolean, url text, what text);
+-- the table that the reader of the worker has to agree with, too (test/unit/url_test.c)
+\getenv inputdir PG_ABS_SRCDIR
+\set table :inputdir '/urls.txt'
+COPY urls.cases FROM :'table';
 INSERT INTO urls.cases VALUES
-	('https://crm.example.com', true),
-	('https://crm.example.com/', true),
-	('https://crm.example.com/hooks/osmtalk', true),
-	('http://crm.example.com/hook', true),
-	('HTTPS://CRM.Example.COM/Hook', true),
-	('hTTp://crm.example.com', true),
-	('https://webhook.site/0b6c6f2e-6f1c-4f1e-9d1b-0c8f2d7c9a11', true),
-	('https://abcd-1234.ngrok-free.app', true),
-	('https://crm.example.com?token=abc', true),
-	('https://crm.example.com/hook?a=1&b=2;c=%20d', true),
-	('https://crm.example.com/hook#part', true),
-	('https://crm.example.com#part', true),
-	('https://crm.example.com//double//slash', true),
-	('https://crm.example.com/@user', true),
-	('https://crm.example.com/?q=user@host', true),
-	('https://crm.example.com/a:b', true),
-	('https://crm.example.com/%F0%9F%94%A5', true),
-	('https://crm.example.com/~a!$&''()*+,;=[]{}|^`"<>', true),
-	('https://xn--e1afmkfd.xn--p1ai/', true),
-	('https://crm.example.com.', true),
-	('https://crm.example.com./hook', true),
-	('https://localhost/', true),
-	('https://a', true),
-	('https://my_host.internal/', true),
-	('https://1.2.3.4/', true),
-	('https://127.0.0.1:8443/', true),
-	('https://[2001:db8::1]/', true),
-	('https://[::1]:8443/', true),
-	('https://[::ffff:192.0.2.1]/', true),
-	('https://crm.example.com:443/', true),
-	('https://crm.example.com:1/', true),
-	('https://crm.example.com:65535/', true),
-	('https://crm.example.com:8443', true),
-	('https://crm.example.com:8443?a', true),
-	('https://crm.example.com/' || repeat('a', 2048 - 24), true),
-
-	-- no URL of a web server
-	('', false),
-	(' ', false),
-	('crm.example.com', false),
-	('//crm.example.com/', false),
-	('/hook', false),
-	('https', false),
-	('https:', false),
-	('https:/', false),
-	('https:/crm.example.com', false),
-	('https:crm.example.com', false),
-	('https://', false),
-	('https:///hook', false),
-	('https://?a', false),
-	('https://#a', false),
-	('https://:443/', false),
-	('httpss://crm.example.com/', false),
-	('https ://crm.example.com/', false),
-	('ftp://crm.example.com/', false),
-	('file:///etc/passwd', false),
-	('file://localhost/etc/passwd', false),
-	('gopher://crm.example.com/', false),
-	('ldap://crm.example.com/', false),
-	('dict://crm.example.com:11211/', false),
-	('ws://crm.example.com/', false),
-	('unix:///var/run/docker.sock', false),
-	('javascript:alert(1)', false),
-	('data:text/plain,x', false),
-	-- user and password
-	('https://user@crm.example.com/', false),
-	('https://user:password@crm.example.com/', false),
-	('https://:@crm.example.com/', false),
-	('https://@crm.example.com/', false),
-	('https://crm.example.com@evil.example/', false),
-	('https://crm.example.com:443@evil.example/', false),
-	('https://crm.example.com%40evil.example/', false),
-	-- the port
-	('https://crm.example.com:/', false),
-	('https://crm.example.com:0/', false),
-	('https://crm.example.com:00000/', false),
-	('https://crm.example.com:65536/', false),
-	('https://crm.example.com:99999/', false),
-	('https://crm.example.com:4294967739/', false),
-	('https://crm.example.com:18446744073709551617/', false),
-	('https://crm.example.com:-1/', false),
-	('https://crm.example.com:+443/', false),
-	('https://crm.example.com:https/', false),
-	('https://crm.example.com:443:443/', false),
-	('https://crm.example.com:4 43/', false),
-	('https://[::1]:65536/', false),
-	-- the host
-	('https://crm..example.com/' || chr(9), false),
-	('https://.crm.example.com/', false),
-	('https://-crm.example.com/', false),
-	('https://crm.example.com-/', false),
-	('https://crm example.com/', false),
-	('https://crm%2eexample.com/', false),
-	('https://crm.ex*mple.com/', false),
-	('https://crm,example.com/', false),
-	('https://[::1/', false),
-	('https://::1/', false),
-	('https://[::1]x/', false),
-	('https://[]/', false),
-	('https://[fe80::1%25eth0]/', false),
-	('https://[crm.example.com]/', false),
-	('https://2001:db8::1/', false),
-	-- what two readers could read differently
-	('https://crm.example.com\@evil.example/', false),
-	('https:\\crm.example.com\', false),
-	('https://crm.example.com\hook', false),
-	('https://crm.example.com/a\b', false),
-	-- spaces and control characters anywhere
-	(' https://crm.example.com/', false),
-	('https://crm.example.com/ ', false),
-	('https://crm.example.com/a b', false),
-	(E'https://crm.example.com/\n', false),
-	(E'\nhttps://crm.example.com/', false),
-	(E'https://crm.example.com/\r\nX-Injected: 1', false),
-	(E'https://crm.example.com/\t', false),
-	(E'https://crm.example.com\n.evil.example/', false),
-	(E'ftp://x\nhttps://crm.example.com/', false),
-	('https://crm.example.com/' || chr(1), false),
-	('https://crm.example.com/' || chr(127), false),
-	(E'https://crm.example.com/\u00a0', false),
-	-- characters that are not ASCII: punycode and percent-encoding are for these
-	('https://пример.рф/', false),
-	('https://crm.exämple.com/', false),
-	(E'https://crm\u3002example.com/', false),
-	(E'https://\uff43rm.example.com/', false),
-	(E'https://\u2460\u2461\u2466.0.0.1/', false),
-	('https://crm.example.com/ä', false),
-	('https://crm.example.com/?q=😀', false),
-	(E'https://crm.example.com/\u202e', false),
-	(E'\ufeffhttps://crm.example.com/', false),
-	-- the length
-	('https://crm.example.com/' || repeat('a', 2049 - 24), false),
-	('https://' || repeat('a.', 600000) || 'a/', false),
-	('https://crm.example.com:' || repeat('0', 1000000) || '1/', false);
-SELECT left(url, 60) AS url, good, osmtalk.is_webhook_url(url) FROM urls.cases WHERE osmtalk.is_webhook_url(url) IS DISTINCT FROM good;
-SELECT good, count(*) FROM urls.cases GROUP BY 1 ORDER BY 1;
+	(false, 'https://' || repeat('a.', 600000) || 'a/', 'the length'),
+	(false, 'https://crm.example.com:' || repeat('0', 1000000) || '1/', 'the length');
+CREATE FUNCTION urls.is_taken(url text) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM osmtalk.check_webhook_url(url);
+	RETURN true;
+EXCEPTION WHEN invalid_parameter_value THEN
+	RETURN false;
+END
+$$;
+SELECT left(url, 60) AS url, good, osmtalk.is_webhook_url(url), what FROM urls.cases WHERE osmtalk.is_webhook_url(url) IS DISTINCT FROM good;
+SELECT good, count(*) > 50 AS many FROM urls.cases GROUP BY 1 ORDER BY 1;
+-- and by the trigger
+SELECT count(*) AS disagree FROM urls.cases WHERE urls.is_taken(url) <> (good OR url = '');
 SELECT osmtalk.is_webhook_url(NULL) AS "null";
 -- in any collation
 SELECT count(*) AS disagree FROM urls.cases WHERE osmtalk.is_webhook_url(url COLLATE "ucs_basic") <> good;

@@ -72,28 +72,66 @@ check_bad(const char *list, const char *element)
 	free(parsed);
 }
 
-int
-main(void)
+/* Answers the questions of egress_oracle.py. */
+static int
+answer(void)
 {
-	OsmtalkNetworks *none = networks("");
-	OsmtalkNetworks *local = networks("127.0.0.0/8, ::1");
+	static const char *const verdicts[] = {
+		[OSMTALK_EGRESS_ALLOWED] = "allowed",
+		[OSMTALK_EGRESS_NOT_PUBLIC] = "not_public",
+		[OSMTALK_EGRESS_OWN] = "own",
+		[OSMTALK_EGRESS_NEEDS_HTTPS] = "needs_https",
+	};
+	char		line[1024];
+
+	while (fgets(line, sizeof(line), stdin) != NULL)
+	{
+		char	   *scheme = strchr(line, '\t');
+		char	   *own = scheme ? strchr(scheme + 1, '\t') : NULL;
+		char	   *addr = own ? strchr(own + 1, '\t') : NULL;
+		OsmtalkNetworks *trusted;
+
+		if (addr == NULL)
+			abort();
+		*scheme++ = *own++ = *addr++ = '\0';
+		addr[strcspn(addr, "\n")] = '\0';
+		trusted = networks(line);
+		if (trusted == NULL)
+			abort();
+		puts(verdicts[osmtalk_egress_check(trusted, *own == '1', true, strcmp(scheme, "https") == 0, address(addr))]);
+		free(trusted);
+	}
+	return 0;
+}
+
+int
+main(int argc, char **argv)
+{
+	OsmtalkNetworks *none;
+	OsmtalkNetworks *local;
 	struct sockaddr_storage unix_addr = {.ss_family = AF_UNIX};
 	struct sockaddr_storage parsed;
 
+	if (argc > 1 && strcmp(argv[1], "--answer") == 0)
+		return answer();
+	none = networks("");
+	local = networks("127.0.0.0/8, ::1");
 	for (size_t i = 0; i < sizeof(not_public) / sizeof(not_public[0]); i++)
 		CHECK(!osmtalk_address_is_public(address(not_public[i])), "%s is not public", not_public[i]);
 	for (size_t i = 0; i < sizeof(public) / sizeof(public[0]); i++)
 		CHECK(osmtalk_address_is_public(address(public[i])), "%s is public", public[i]);
 	CHECK(!osmtalk_address_is_public((struct sockaddr *) &unix_addr), "a unix socket is not public");
 
-	CHECK(osmtalk_egress_check(none, true, true, address("8.8.8.8")) == OSMTALK_EGRESS_ALLOWED, "https to the public");
-	CHECK(osmtalk_egress_check(none, true, false, address("8.8.8.8")) == OSMTALK_EGRESS_NEEDS_HTTPS, "no http to the public");
-	CHECK(osmtalk_egress_check(none, false, false, address("8.8.8.8")) == OSMTALK_EGRESS_ALLOWED, "unless the operator allows it");
-	CHECK(osmtalk_egress_check(none, false, true, address("127.0.0.1")) == OSMTALK_EGRESS_NOT_PUBLIC, "not to the local host");
-	CHECK(osmtalk_egress_check(local, true, false, address("127.0.0.1")) == OSMTALK_EGRESS_ALLOWED, "http to a trusted network");
-	CHECK(osmtalk_egress_check(local, true, true, address("::1")) == OSMTALK_EGRESS_ALLOWED, "https to a trusted address");
-	CHECK(osmtalk_egress_check(local, true, true, address("::2")) == OSMTALK_EGRESS_NOT_PUBLIC, "not to its neighbour");
-	CHECK(osmtalk_egress_check(local, true, true, (struct sockaddr *) &unix_addr) == OSMTALK_EGRESS_NOT_PUBLIC, "not to a unix socket");
+	CHECK(osmtalk_egress_check(none, false, true, true, address("8.8.8.8")) == OSMTALK_EGRESS_ALLOWED, "https to the public");
+	CHECK(osmtalk_egress_check(none, false, true, false, address("8.8.8.8")) == OSMTALK_EGRESS_NEEDS_HTTPS, "no http to the public");
+	CHECK(osmtalk_egress_check(none, false, false, false, address("8.8.8.8")) == OSMTALK_EGRESS_ALLOWED, "unless the operator allows it");
+	CHECK(osmtalk_egress_check(none, false, false, true, address("127.0.0.1")) == OSMTALK_EGRESS_NOT_PUBLIC, "not to the local host");
+	CHECK(osmtalk_egress_check(local, false, true, false, address("127.0.0.1")) == OSMTALK_EGRESS_ALLOWED, "http to a trusted network");
+	CHECK(osmtalk_egress_check(local, false, true, true, address("::1")) == OSMTALK_EGRESS_ALLOWED, "https to a trusted address");
+	CHECK(osmtalk_egress_check(local, false, true, true, address("::2")) == OSMTALK_EGRESS_NOT_PUBLIC, "not to its neighbour");
+	CHECK(osmtalk_egress_check(local, false, true, true, (struct sockaddr *) &unix_addr) == OSMTALK_EGRESS_NOT_PUBLIC, "not to a unix socket");
+	CHECK(osmtalk_egress_check(none, true, false, true, address("8.8.8.8")) == OSMTALK_EGRESS_OWN, "not to a public address that is this machine's own");
+	CHECK(osmtalk_egress_check(local, true, true, false, address("127.0.0.1")) == OSMTALK_EGRESS_ALLOWED, "unless it is trusted");
 	free(none);
 	free(local);
 
@@ -107,6 +145,12 @@ main(void)
 	check_contains("0.0.0.0/0", "1.2.3.4", true);
 	check_contains("0.0.0.0/0", "::1", false);
 	check_contains("::/0", "::1", true);
+	check_contains("::/0", "127.0.0.1", false);
+	check_contains("::/0", "::ffff:127.0.0.1", false);
+	check_contains("::ffff:0:0/96", "127.0.0.1", true);
+	check_contains("::/95", "127.0.0.1", false);
+	check_contains("0.0.0.0/0", "::ffff:127.0.0.1", true);
+	check_contains("::ffff:10.0.0.0/104", "10.1.2.3", true);
 	check_contains("fd00::/8", "fd12:3456::1", true);
 	check_contains("fd00::/8", "fe00::1", false);
 	check_contains("fd00::/9", "fd80::1", false);

@@ -16,6 +16,7 @@ my $counter = 0;
 #   secrets => { '/path' => secret, … }, the longest prefix of the path counts
 #   bodies  => keep the bodies
 #   tls     => [ certificate file, key file ]
+#   listen  => [ host, port ]
 sub new
 {
 	my ($class, %options) = @_;
@@ -26,8 +27,10 @@ sub new
 	push @command, '--secrets', JSON::PP::encode_json($options{secrets}) if $options{secrets};
 	push @command, '--bodies' if $options{bodies};
 	push @command, '--tls', @{ $options{tls} } if $options{tls};
+	push @command, '--listen', @{ $options{listen} } if $options{listen};
 
 	my $self = bless {
+		host => ($options{listen} // ['127.0.0.1'])->[0],
 		scheme => $options{tls} ? 'https' : 'http',
 		log => "$base.jsonl",
 		offset => 0,
@@ -43,7 +46,7 @@ sub new
 }
 
 sub port { return $_[0]->{port}; }
-sub url { return "$_[0]->{scheme}://127.0.0.1:$_[0]->{port}" . ($_[1] // '/'); }
+sub url { return "$_[0]->{scheme}://$_[0]->{host}:$_[0]->{port}" . ($_[1] // '/'); }
 sub stop { return $_[0]->{process}->stop; }
 
 # Answers all that is held so far (/hold).
