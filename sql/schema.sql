@@ -69,7 +69,7 @@ COMMENT ON FUNCTION osmtalk.verify_signature(text, text, text) IS
 'Whether header is the signature of body, compared in constant time; false, never an error, for anything malformed or null and for an empty secret';
 
 CREATE FUNCTION osmtalk.new_webhook_secret() RETURNS text
-LANGUAGE c VOLATILE PARALLEL SAFE
+LANGUAGE c VOLATILE
 AS 'MODULE_PATHNAME', 'osmtalk_new_webhook_secret';
 COMMENT ON FUNCTION osmtalk.new_webhook_secret() IS
 'Internal: "whsec_" and 32 random bytes in base64; stored by rotate_webhook_secret()';

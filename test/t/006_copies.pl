@@ -69,6 +69,9 @@ INSERT INTO osmtalk.delivery_attempts (event_id, attempt, started_at, http_statu
 	SELECT id, 1, created_at, 204, slot FROM osmtalk.events WHERE created_at < now() - interval '99 days';
 -- pending
 SELECT test.finalise('cmp_plain', 20);
+-- a secret that was replaced, and is valid still
+INSERT INTO osmtalk.org_settings VALUES ('rotated', NULL, 'the first of its secrets');
+SELECT osmtalk.rotate_webhook_secret('rotated');
 -- not ended, in all states; a call without a lead too
 SELECT test.place('cmp_plain', 3);
 INSERT INTO osmtalk.calls (org_id, agent_id, direction) VALUES ('acme', 'plain', 'inbound');
