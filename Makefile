@@ -33,7 +33,7 @@ OBJS = $(addprefix src/,osmtalk.o settings.o wakeup.o launcher.o load.o makeway.
 	nested.o rules.o lookup.o insert.o record.o decide.o calls.o)
 SHLIB_LINK = -lcrypto
 WORKER = osmtalk_worker$(DLSUFFIX)
-WORKER_OBJS = $(addprefix src/,worker.o sending.o slot.o crash.o objects.o ownership.o outbox.o look.o claim.o claimed.o settle.o retention.o upkeep.o statements.o scheduler.o endpoints.o waiting.o http.o request.o target.o own.o sockets.o)
+WORKER_OBJS = $(addprefix src/,worker.o sending.o slot.o crash.o objects.o ownership.o outbox.o look.o claim.o claimed.o settle.o retention.o upkeep.o statements.o scheduler.o endpoints.o waiting.o http.o request.o result.o target.o own.o sockets.o)
 WORKER_LIBS = -lcurl -lcrypto
 
 # The oldest version of the SQL objects that the worker can serve while they

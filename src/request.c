@@ -2,6 +2,8 @@
  * request.c
  *		One HTTP request: how it is made, and what is read of its answer.
  *
+ * What is made of it stands in result.c.
+ *
  * libcurl's callbacks run in the middle of its own work: they note what they
  * saw in the delivery and return, and never throw (the model is PostgreSQL
  * 18's oauth-curl.c).
@@ -28,14 +30,12 @@
 #include "storage/fd.h"
 #include "target.h"
 
-/* read on past what is kept, so that the connection can be used again, but not for ever */
-#define MOST_RESPONSE (64 * 1024)
 #define MOST_HEADERS (64 * 1024)
 
 /*
- * And so much of what carries it: what is neither header nor body (chunk
- * extensions, records of TLS) comes to no callback and may be without end.
- * An ordinary answer is read before it is looked at.
+ * What is neither header nor body of an answer (chunk extensions, records of
+ * TLS) comes to no callback and may be without end: so much comes on the
+ * connection at most.  An ordinary answer is over before it is looked at.
  */
 #define MOST_RECEIVED (512 * 1024)
 #define FEW_TURNS 2
@@ -67,9 +67,6 @@
  */
 #define MOST_LOOKUPS 128
 
-/* one sentence for whatever is refused: the answer must not map the network */
-#define REFUSAL "not sent: this target is not allowed; the server's log says why"
-
 static size_t
 write_callback(char *data, size_t size, size_t count, void *arg)
 {
@@ -84,7 +81,7 @@ write_callback(char *data, size_t size, size_t count, void *arg)
 		d->response_len += keep;
 	}
 	d->body_bytes += len;
-	return d->body_bytes > MOST_RESPONSE ? 0 : len;
+	return d->body_bytes > OSMTALK_MOST_RESPONSE ? 0 : len;
 }
 
 static size_t
@@ -439,92 +436,4 @@ osmtalk_request_prepare(CURL *easy, OsmtalkDelivery *d, struct curl_slist **head
 		strlcpy(d->error, "the request could not be prepared", sizeof(d->error));
 	return ok;
 #undef SET
-}
-
-/*
- * What an egress proxy answered instead of making the connection: it refuses,
- * or it cannot.  False if it is not that.
- */
-static bool
-failed_at_proxy(CURL *easy, OsmtalkDelivery *d, CURLcode code)
-{
-	long status = 0;
-
-	if (!d->proxied || code == CURLE_OK)
-		return false;
-	(void) curl_easy_getinfo(easy, CURLINFO_HTTP_CONNECTCODE, &status);
-	if (status < 300)
-		return false;
-	if (status <= 499)
-		d->refusal = OSMTALK_EGRESS_BY_PROXY;
-	snprintf(d->detail, sizeof(d->detail), "The proxy answered CONNECT with status %ld.", status);
-	return true;
-}
-
-/* Why it was refused, for those who may know. */
-static void
-explain_refusal(OsmtalkDelivery *d)
-{
-	switch (d->refusal)
-	{
-		case OSMTALK_EGRESS_NOT_PUBLIC:
-			snprintf(d->detail, sizeof(d->detail), "The address %s is neither public nor in osmtalk.trusted_networks.", d->refused);
-			break;
-		case OSMTALK_EGRESS_OWN:
-			snprintf(d->detail, sizeof(d->detail), "The address %s is one of this machine's own and not in osmtalk.trusted_networks.", d->refused);
-			break;
-		case OSMTALK_EGRESS_NEEDS_HTTPS:
-			snprintf(d->detail, sizeof(d->detail), "The address %s may be called with https alone, see osmtalk.require_https.", d->refused);
-			break;
-		default:
-			break;
-	}
-}
-
-void
-osmtalk_request_finish(CURL *easy, OsmtalkDelivery *d, CURLcode code)
-{
-	long status = 0;
-	bool failed = failed_at_proxy(easy, d, code);
-	/* a name may have several addresses: what counts is whether one could be connected to */
-	bool refused = d->refusal != OSMTALK_EGRESS_ALLOWED &&
-		(failed || code == CURLE_COULDNT_CONNECT || code == CURLE_ABORTED_BY_CALLBACK);
-
-	if (!refused)
-		d->refusal = OSMTALK_EGRESS_ALLOWED;
-	explain_refusal(d);
-	(void) curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
-
-	if (code == CURLE_OK || (code == CURLE_WRITE_ERROR && d->body_bytes > MOST_RESPONSE))
-	{
-		d->answered = true;
-		d->http_status = (int) status;
-		if (status >= 300 && status <= 399)
-			snprintf(d->error, sizeof(d->error), "HTTP %ld: redirects are not followed", status);
-		else if (status < 200 || status > 299)
-			snprintf(d->error, sizeof(d->error), "HTTP %ld", status);
-	}
-	else if (refused)
-		strlcpy(d->error, REFUSAL, sizeof(d->error));
-	else if (failed)
-		strlcpy(d->error, curl_easy_strerror(CURLE_COULDNT_CONNECT), sizeof(d->error));
-	else if (d->flooded)
-		strlcpy(d->error, "the answer is too long", sizeof(d->error));
-	else if (code == CURLE_ABORTED_BY_CALLBACK)
-		strlcpy(d->error, "the connection was closed before an answer came", sizeof(d->error));
-	else if (code == CURLE_WRITE_ERROR)
-		strlcpy(d->error, "the answer's headers are too long", sizeof(d->error));
-	/* libcurl's word for a line of more than 100 kB, too */
-	else if (code == CURLE_OUT_OF_MEMORY && d->posted)
-		strlcpy(d->error, "the answer's headers are too long, or memory ran out", sizeof(d->error));
-	else if (code == CURLE_OPERATION_TIMEDOUT)
-	{
-		if (status != 0)
-			snprintf(d->error, sizeof(d->error), "timed out after %d ms, in the middle of an answer with HTTP %ld",
-					 osmtalk_request_timeout, status);
-		else
-			snprintf(d->error, sizeof(d->error), "timed out after %d ms", osmtalk_request_timeout);
-	}
-	else
-		strlcpy(d->error, curl_easy_strerror(code), sizeof(d->error));
 }

@@ -12,6 +12,9 @@
 
 #include "delivery.h"
 
+/* read on past what is kept, so that the connection can be used again, but not for ever */
+#define OSMTALK_MOST_RESPONSE (64 * 1024)
+
 /* An easy handle with all that requests have in common; NULL if that fails. */
 extern CURL *osmtalk_request_create(void);
 

@@ -129,6 +129,8 @@ is(sql("SELECT count(*) FROM osmtalk.delivery_attempts a JOIN osmtalk.events e O
 	WHERE e.campaign_id ~ '^(never|TLS: (silent|alerts|anything|plain|a )|headers|one header|status line|100 Continue w|no HTTP|resets|closes)' AND a.error IS NULL"), '0', 'what is no answer is no delivery');
 is(sql("SELECT count(*) FROM osmtalk.delivery_attempts a JOIN osmtalk.events e ON e.id = a.event_id
 	WHERE e.campaign_id ~ '^(body|TLS: body|gzip bomb, Content|brotli)' AND a.error IS NOT NULL"), '0', 'and a long one is');
+is(sql("SELECT string_agg(DISTINCT a.error, ' ') FROM osmtalk.delivery_attempts a JOIN osmtalk.events e ON e.id = a.event_id WHERE e.campaign_id ~ '^chunk extension'"),
+	'the answer is too long', 'what is neither header nor body has its limit, too');
 unlike(log_since($node), qr/terminated by signal/, 'no process crashed');
 
 done_testing();
