@@ -24,8 +24,6 @@ GRANT EXECUTE ON FUNCTION
 	osmtalk.verify_signature(text, text, text),
 	osmtalk.endpoint_hash(text),
 	osmtalk.iso_time(timestamptz),
-	osmtalk.quote_json(text),
-	osmtalk.compact_json(jsonb),
 	osmtalk.microseconds_between(timestamptz, timestamptz),
 	osmtalk.is_terminal(osmtalk.lead_status),
 	osmtalk.call_outcome(timestamptz, timestamptz, int, boolean, text),

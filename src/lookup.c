@@ -95,7 +95,7 @@ osmtalk_lookup(const char *name, Datum key, OsmtalkColumn *columns, int ncolumns
 
 		osmtalk_read_row(tuple, RelationGetDescr(table), columns, ncolumns, values, isnull);
 		if (row != NULL)
-			*row = heap_copy_tuple_as_datum(tuple, RelationGetDescr(table));
+			*row = osmtalk_row_datum(tuple, RelationGetDescr(table));
 	}
 	PopActiveSnapshot();
 	ExecDropSingleTupleTableSlot(slot);

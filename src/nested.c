@@ -196,6 +196,26 @@ osmtalk_read_row(HeapTuple row, TupleDesc desc, OsmtalkColumn *columns, int ncol
 	pfree(all_null);
 }
 
+/*
+ * heap_copy_tuple_as_datum() fetches what is out of line, which may be hundreds
+ * of megabytes that nobody is going to look at, unless the row says that it has
+ * nothing there.
+ */
+Datum
+osmtalk_row_datum(HeapTuple row, TupleDesc desc)
+{
+	HeapTuple copy;
+	Datum result;
+
+	if (!HeapTupleHasExternal(row))
+		return heap_copy_tuple_as_datum(row, desc);
+	copy = heap_copytuple(row);
+	copy->t_data->t_infomask &= ~HEAP_HASEXTERNAL;
+	result = heap_copy_tuple_as_datum(copy, desc);
+	heap_freetuple(copy);
+	return result;
+}
+
 HeapTuple
 osmtalk_write_row(HeapTuple row, TupleDesc desc, OsmtalkColumn *columns, int ncolumns,
 				  const bool *changed, const Datum *values, const bool *isnull)

@@ -30,6 +30,7 @@ int osmtalk_analysis_timeout = 5 * 60 * 1000;
 int osmtalk_call_timeout = 4 * 60 * 60 * 1000;
 int osmtalk_retention = 30 * SECS_PER_DAY;
 int osmtalk_failed_retention = 90 * SECS_PER_DAY;
+int osmtalk_max_payload = 256 * 1024;
 bool osmtalk_require_https = true;
 char *osmtalk_ca_file = NULL;
 const OsmtalkNetworks *osmtalk_trusted_networks = NULL;
@@ -131,6 +132,11 @@ osmtalk_define_settings(void)
 							"0 keeps these for ever; not less than osmtalk.retention.",
 							&osmtalk_failed_retention, 90 * SECS_PER_DAY, 0, INT_MAX,
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("osmtalk.max_payload",
+							"The most bytes that a body may have.",
+							"Of one that would be larger the largest values are set to null.",
+							&osmtalk_max_payload, 256 * 1024, 1024, 64 * 1024 * 1024,
+							PGC_SIGHUP, GUC_UNIT_BYTE, NULL, NULL, NULL);
 	DefineCustomBoolVariable("osmtalk.require_https",
 							 "Plain http is spoken only inside osmtalk.trusted_networks.",
 							 NULL,

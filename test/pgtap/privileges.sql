@@ -50,8 +50,8 @@ SELECT is_empty($$
 SELECT ok(NOT has_schema_privilege('osmtalk_test_nobody', 'osmtalk', 'USAGE') AND NOT has_schema_privilege('osmtalk_test_nobody', 'osmtalk', 'CREATE'), 'nor on the schema');
 SELECT results_eq($$
 	SELECT p.proname::text COLLATE "default" FROM pg_proc p WHERE p.pronamespace = 'osmtalk'::regnamespace AND has_function_privilege('public', p.oid, 'EXECUTE') ORDER BY p.proname $$,
-	ARRAY['analysis_configured', 'call_outcome', 'call_status', 'check_same_org', 'check_webhook_url', 'compact_json', 'current_origin', 'current_slot', 'disposition', 'disposition_by', 'endpoint_hash', 'first_set', 'has_analysis',
-		  'is_open', 'is_retried', 'is_terminal', 'is_webhook_url', 'iso_time', 'lead_disposition', 'lead_outcome', 'microseconds_between', 'new_id', 'normalize_phone', 'quote_json', 'signature', 'slot_is_over',
+	ARRAY['analysis_configured', 'call_outcome', 'call_status', 'check_same_org', 'check_webhook_url', 'current_origin', 'current_slot', 'disposition', 'disposition_by', 'endpoint_hash', 'first_set', 'has_analysis',
+		  'is_open', 'is_retried', 'is_terminal', 'is_webhook_url', 'iso_time', 'lead_disposition', 'lead_outcome', 'microseconds_between', 'new_id', 'normalize_phone', 'signature', 'slot_is_over',
 		  'try_normalize_phone', 'verify_signature', 'worker_slots'],
 	'with USAGE everybody may call what only computes, and no more');
 SELECT is_empty($$
