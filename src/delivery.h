@@ -10,6 +10,7 @@
 
 #include "postgres.h"
 
+#include "answer.h"
 #include "datatype/timestamp.h"
 #include "lib/ilist.h"
 #include "portability/instr_time.h"
@@ -65,6 +66,7 @@ typedef struct OsmtalkDelivery
 	bool stale;			 /* the connection that it was given had been idle for too long, nothing was sent */
 	bool fresh;			 /* it must be on a connection of its own making */
 	bool posted;		 /* the request was begun */
+	OsmtalkHead head;	 /* of the answer, as far as it was read */
 	size_t header_bytes; /* read of the answer */
 	size_t body_bytes;
 	instr_time begun;

@@ -59,13 +59,15 @@ write_callback(char *data, size_t size, size_t count, void *arg)
 	return d->body_bytes > MOST_RESPONSE ? 0 : len;
 }
 
+/* Called with a line at a time. */
 static size_t
 header_callback(char *data, size_t size, size_t count, void *arg)
 {
 	OsmtalkDelivery *d = arg;
 
 	d->header_bytes += size * count;
-	return d->header_bytes > MOST_HEADERS ? 0 : size * count;
+	d->head = osmtalk_head_line(d->head, data, size * count);
+	return d->header_bytes > MOST_HEADERS || d->head == OSMTALK_HEAD_NO_STATUS_LINE ? 0 : size * count;
 }
 
 static bool
@@ -266,6 +268,7 @@ osmtalk_request_prepare(CURL *easy, OsmtalkDelivery *d, struct curl_slist **head
 	d->easy = easy;
 	d->nopened = 0;
 	d->stale = false;
+	d->head = OSMTALK_HEAD_AWAITED;
 	d->https = pg_strncasecmp(d->url, "https:", 6) == 0;
 
 	ok = add_header(headers, "Content-Type: application/json") &&
@@ -326,7 +329,12 @@ osmtalk_request_finish(CURL *easy, OsmtalkDelivery *d, CURLcode code)
 		d->refusal = OSMTALK_EGRESS_ALLOWED;
 	(void) curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
 
-	if (code == CURLE_OK || (code == CURLE_WRITE_ERROR && d->body_bytes > MOST_RESPONSE))
+	/* libcurl has no objection to either of these */
+	if (d->head == OSMTALK_HEAD_NO_STATUS_LINE)
+		strlcpy(d->error, "the answer is not HTTP", sizeof(d->error));
+	else if (code == CURLE_OK && d->head != OSMTALK_HEAD_COMPLETE)
+		strlcpy(d->error, "the answer ended before its headers did", sizeof(d->error));
+	else if (code == CURLE_OK || (code == CURLE_WRITE_ERROR && d->body_bytes > MOST_RESPONSE))
 	{
 		d->answered = true;
 		d->http_status = (int) status;
