@@ -15,6 +15,7 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "executor/tuptable.h"
+#include "fault.h"
 #include "lookup.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
@@ -28,6 +29,7 @@ open_table(const char *name, LOCKMODE lock)
 {
 	Oid oid = get_relname_relid(name, osmtalk_installation());
 
+	osmtalk_fault_at_step(name);
 	if (!OidIsValid(oid))
 		ereport(ERROR,
 				errcode(ERRCODE_UNDEFINED_TABLE),

@@ -13,6 +13,7 @@
 #include "access/detoast.h"
 #include "catalog/pg_type.h"
 #include "common/int.h"
+#include "fault.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "settings.h"
@@ -393,6 +394,7 @@ osmtalk_render(PG_FUNCTION_ARGS)
 	StringInfoData buf;
 	Body body;
 
+	osmtalk_fault_at_step("render");
 	read_arguments(&body, fcinfo);
 	initStringInfo(&buf);
 	if (!append_body(&buf, &body, false, osmtalk_max_payload))

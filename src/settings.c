@@ -9,6 +9,7 @@
 
 #include <limits.h>
 
+#include "fault.h"
 #include "fmgr.h"
 #include "utils/guc.h"
 #include "utils/timestamp.h"
@@ -38,6 +39,7 @@ const OsmtalkNetworks *osmtalk_trusted_networks = NULL;
 char *osmtalk_fault_event = NULL;
 char *osmtalk_fault_panic = NULL;
 char *osmtalk_fault_statement = NULL;
+int osmtalk_fault_step = 0;
 #endif
 
 static char *trusted_networks_string = NULL;
@@ -169,6 +171,12 @@ osmtalk_define_settings(void)
 							   NULL,
 							   &osmtalk_fault_statement, "",
 							   PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("osmtalk.fault_step",
+							"Which step inside the application's statement fails.",
+							NULL,
+							&osmtalk_fault_step, 0, 0, INT_MAX,
+							PGC_USERSET, 0, NULL, NULL, NULL);
+	osmtalk_fault_watch_functions();
 #endif
 
 	MarkGUCPrefixReserved("osmtalk");

@@ -31,10 +31,11 @@ extern PGDLLEXPORT char *osmtalk_ca_file;
 extern PGDLLEXPORT const OsmtalkNetworks *osmtalk_trusted_networks;
 
 #ifdef OSMTALK_FAULTS
-/* for tests, see fault.h; "" for none */
+/* for tests, see fault.h; "" and 0 for none */
 extern PGDLLEXPORT char *osmtalk_fault_event;
 extern PGDLLEXPORT char *osmtalk_fault_panic;
 extern PGDLLEXPORT char *osmtalk_fault_statement;
+extern PGDLLEXPORT int osmtalk_fault_step;
 #endif
 
 extern void osmtalk_define_settings(void);
