@@ -115,11 +115,12 @@ export class SqlCases {
         const g = this.generator;
         const r = this.random;
         const n = this.number++;
-        const odd = () => r.chance(0.2) ? g.text(20) : "";
+        // what an index can hold
+        const odd = () => r.chance(0.2) ? Array.from(g.text(20)).slice(0, 400).join("") : "";
         const listedPhone = () => g.one([...this.world.listed]).replace(/^\+/, g.one(["+", "00", "+ "]));
-        const lead = g.maybe(0.85, () => ({ id: `l${n}${odd()}`, campaign: g.one(Object.keys(this.world.campaigns)),
+        const lead = g.maybe(0.85, () => ({ id: `l${n}_${odd()}`, campaign: g.one(Object.keys(this.world.campaigns)),
             phone: r.chance(0.08) ? listedPhone() : g.validPhone(), variables: g.objectNode() }));
-        const place = (i) => ({ place: { id: `c${n}_${i}${odd()}`, agent: lead ? g.maybe(0.3, () => g.one(Object.keys(this.world.agents))) : g.one(Object.keys(this.world.agents)),
+        const place = (i) => ({ place: { id: `c${n}_${i}_${odd()}`, agent: lead ? g.maybe(0.3, () => g.one(Object.keys(this.world.agents))) : g.one(Object.keys(this.world.agents)),
             direction: r.chance(0.8) ? "outbound" : g.one(["inbound", "web"]), phone: g.maybe(0.4, () => r.chance(0.1) ? listedPhone() : g.phone()),
             facts: g.facts(this.base, r.chance(0.15)) } });
         const steps = [place(0)];
