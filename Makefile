@@ -6,6 +6,7 @@
 #   make unit [SANITIZE=1]  runs the tests that need no server
 #   make bench            measures, see test/bench/README.md
 #   make chaos            faults at random, see test/chaos/README.md
+#   make fuzz             whatever comes in, at random, see test/fuzz/README.md
 #   make soak             a steady load for long, see test/soak/README.md
 #   make valgrind         the server under valgrind, see test/valgrind/README.md
 
