@@ -6,6 +6,7 @@
 #   make unit [SANITIZE=1]  runs the tests that need no server
 #   make bench            measures, see test/bench/README.md
 #   make chaos            faults at random, see test/chaos/README.md
+#   make fuzz             whatever comes in, at random, see test/fuzz/README.md
 #   make soak             a steady load for long, see test/soak/README.md
 #   make valgrind         the server under valgrind, see test/valgrind/README.md
 #   make test-matrix      all tests with other majors of PostgreSQL, in Debians made for that
@@ -29,11 +30,11 @@ endif
 # The library that is preloaded, and the one that only the worker loads: it
 # brings libcurl, which has no business in the postmaster or in a session.
 MODULE_big = osmtalk
-OBJS = $(addprefix src/,osmtalk.o settings.o wakeup.o launcher.o load.o makeway.o hush.o ids.o ring.o render.o signing.o egress.o endpoint.o url.o functions.o tenant.o \
+OBJS = $(addprefix src/,osmtalk.o settings.o fault.o wakeup.o launcher.o load.o makeway.o hush.o ids.o ring.o render.o signing.o egress.o endpoint.o url.o functions.o tenant.o \
 	nested.o rules.o lookup.o insert.o record.o decide.o calls.o)
 SHLIB_LINK = -lcrypto
 WORKER = osmtalk_worker$(DLSUFFIX)
-WORKER_OBJS = $(addprefix src/,worker.o sending.o slot.o crash.o objects.o ownership.o outbox.o look.o claim.o claimed.o settle.o retention.o upkeep.o statements.o scheduler.o endpoints.o waiting.o http.o request.o result.o target.o own.o sockets.o)
+WORKER_OBJS = $(addprefix src/,worker.o sending.o slot.o crash.o objects.o ownership.o outbox.o look.o claim.o claimed.o settle.o retention.o upkeep.o statements.o scheduler.o endpoints.o waiting.o http.o request.o result.o answer.o target.o own.o sockets.o)
 WORKER_LIBS = -lcurl -lcrypto
 
 # The oldest version of the SQL objects that the worker can serve while they
@@ -49,7 +50,7 @@ ifeq ($(SANITIZE),1)
 UNIT_CFLAGS += -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 UNIT_SUFFIX = _sanitized
 endif
-UNIT_TESTS = $(patsubst %,test/unit/%_test$(UNIT_SUFFIX),scheduler egress signing ids endpoint url)
+UNIT_TESTS = $(patsubst %,test/unit/%_test$(UNIT_SUFFIX),scheduler egress signing ids endpoint url answer)
 
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
@@ -60,9 +61,9 @@ include $(PGXS)
 endif
 
 # after PGXS, whose own first target is the default
-.PHONY: demo test bench chaos soak valgrind test-matrix bench-compare unit install-worker uninstall-worker
+.PHONY: demo test bench chaos soak fuzz valgrind test-matrix bench-compare unit install-worker uninstall-worker
 
-demo test bench chaos soak valgrind test-matrix:
+demo test bench chaos soak fuzz valgrind test-matrix:
 	@test/bin/$@
 
 bench-compare:

@@ -188,21 +188,8 @@ CREATE TRIGGER before_reference BEFORE UPDATE OF agent_id, lead_id ON osmtalk.ca
  * The event of a call's first analysis, if its agent has analysis configured.
  */
 CREATE FUNCTION osmtalk.record_analysis(call osmtalk.calls) RETURNS void
-LANGUAGE plpgsql VOLATILE
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-	campaign_id text;
-BEGIN
-	PERFORM FROM osmtalk.agents a WHERE a.id = call.agent_id AND osmtalk.analysis_configured(a);
-	IF NOT FOUND THEN
-		RETURN;
-	END IF;
-	SELECT l.campaign_id INTO campaign_id FROM osmtalk.leads l WHERE l.id = call.lead_id;
-	PERFORM osmtalk.record_event('call.analysis_completed', call.org_id, campaign_id, call.lead_id, call.id,
-								 osmtalk.analysis_completed_body(now(), call, campaign_id));
-END
-$$;
+LANGUAGE c VOLATILE
+AS 'MODULE_PATHNAME', 'osmtalk_record_analysis_sql';
 COMMENT ON FUNCTION osmtalk.record_analysis(osmtalk.calls) IS
 'Internal: writes the event of a call''s first analysis';
 

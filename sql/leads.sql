@@ -47,36 +47,6 @@ CREATE TRIGGER before_move BEFORE UPDATE OF campaign_id ON osmtalk.leads
 	FOR EACH ROW WHEN (NEW.campaign_id <> OLD.campaign_id)
 	EXECUTE FUNCTION osmtalk.leads_before_move();
 
-CREATE FUNCTION osmtalk.call_disposition(call osmtalk.calls) RETURNS text
-LANGUAGE plpgsql STABLE PARALLEL SAFE
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-	PERFORM FROM osmtalk.agents a WHERE a.id = call.agent_id AND osmtalk.analysis_configured(a);
-	RETURN osmtalk.disposition_by(call.status, FOUND, call.analysis);
-END
-$$;
-COMMENT ON FUNCTION osmtalk.call_disposition(osmtalk.calls) IS
-'The disposition that a call gives its lead: disposition_by() its agent';
-
-/*
- * What an analysis changes of a lead that is decided already.
- */
-CREATE FUNCTION osmtalk.apply_analysis(call osmtalk.calls) RETURNS void
-LANGUAGE plpgsql VOLATILE
-SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-	UPDATE osmtalk.leads l
-	   SET outcome = CASE WHEN osmtalk.has_analysis(call.analysis) THEN call.analysis END,
-		   disposition = CASE WHEN l.status = 'completed'
-							  THEN coalesce(osmtalk.call_disposition(call), l.disposition) END
-	 WHERE l.id = call.lead_id AND l.call_id = call.id;
-END
-$$;
-COMMENT ON FUNCTION osmtalk.apply_analysis(osmtalk.calls) IS
-'Internal: sets the outcome, and the disposition of a completed lead, from its latest call; sends nothing';
-
 /*
  * Decides a call's lead.  The caller has found, under the lead's lock, that
  * this is the lead's latest call, and that it was not decided before.

@@ -90,17 +90,11 @@ AS 'MODULE_PATHNAME', 'osmtalk_iso_time';
 COMMENT ON FUNCTION osmtalk.iso_time(timestamptz) IS
 'ISO 8601 in UTC with truncated milliseconds and Z; years outside 0-9999 in ECMAScript''s six-digit form (+012026, -000043); null for infinite times';
 
-CREATE FUNCTION osmtalk.quote_json(value text) RETURNS text
-LANGUAGE c IMMUTABLE PARALLEL SAFE
-AS 'MODULE_PATHNAME', 'osmtalk_quote_json';
-COMMENT ON FUNCTION osmtalk.quote_json(text) IS
-'The text as a JSON string, non-ASCII characters raw; the JSON literal null for a null, and for more than 16 MB';
-
-CREATE FUNCTION osmtalk.compact_json(value jsonb) RETURNS text
-LANGUAGE c IMMUTABLE PARALLEL SAFE
-AS 'MODULE_PATHNAME', 'osmtalk_compact_json';
-COMMENT ON FUNCTION osmtalk.compact_json(jsonb) IS
-'jsonb as text without whitespace outside strings; the JSON literal null for a null, and for what takes more than 16 MB';
+CREATE FUNCTION osmtalk.render(pattern text, VARIADIC "values" "any") RETURNS text
+LANGUAGE c STABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'osmtalk_render';
+COMMENT ON FUNCTION osmtalk.render(text, "any") IS
+'Internal: the pattern, a JSON object, with each ? and * replaced by the next value as JSON; if that is longer than osmtalk.max_payload, values are set to null, those of * first, and "truncated":true is appended';
 
 CREATE FUNCTION osmtalk.microseconds_between("from" timestamptz, until timestamptz) RETURNS bigint
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE

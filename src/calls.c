@@ -79,9 +79,6 @@ static OsmtalkRule may_wait = {
 static OsmtalkColumn lead_id = {"id", OSMTALK_TEXT, 0};
 static OsmtalkColumn lead_call_id = {"call_id", OSMTALK_TEXT, 0};
 
-static OsmtalkPlan record_analysis = {
-	"SELECT osmtalk.record_analysis($1)", 1, {OSMTALK_OWN(OSMTALK_CALLS_ROW)}};
-
 static bool
 is_distinct(const Call *a, const Call *b, int column)
 {
@@ -206,9 +203,9 @@ osmtalk_calls_after_update(PG_FUNCTION_ARGS)
 	if (decides)
 		osmtalk_decide_lead(row, desc);
 	else if (corrects)
-		osmtalk_run_with_call(&osmtalk_apply_analysis, row, desc);
+		osmtalk_apply_analysis(row, desc);
 	if (analyzed)
-		osmtalk_run_with_call(&record_analysis, row, desc);
+		osmtalk_record_analysis(row, desc);
 	SPI_finish();
 	osmtalk_unpin_search_path(nest_level);
 	return PointerGetDatum(NULL);

@@ -1,7 +1,6 @@
 /*
  * decide.c
- *		How a call decides its lead, and what a lead's change of status brings
- *		about.
+ *		How a call decides its lead, and the events of calls and leads.
  *
  * What the rules say is said by SQL functions (rules.sql, configuration.sql, payloads.sql); here is
  * the order in which they are asked, and the statements.
@@ -21,6 +20,7 @@
 #include "utils/typcache.h"
 
 PG_FUNCTION_INFO_V1(osmtalk_decide_lead_sql);
+PG_FUNCTION_INFO_V1(osmtalk_record_analysis_sql);
 PG_FUNCTION_INFO_V1(osmtalk_leads_before_status);
 PG_FUNCTION_INFO_V1(osmtalk_leads_after_transition);
 
@@ -33,6 +33,7 @@ enum
 	CALL_AGENT_ID,
 	CALL_STATUS,
 	CALL_ANALYSIS,
+	CALL_ORG_ID,
 	CALL_COLUMNS
 };
 
@@ -41,7 +42,8 @@ static OsmtalkColumn call_columns[CALL_COLUMNS] = {
 	{"lead_id", OSMTALK_TEXT, 0},
 	{"agent_id", OSMTALK_TEXT, 0},
 	{"status", OSMTALK_OWN("call_status"), 0},
-	{"analysis", OSMTALK_JSONB, 0}};
+	{"analysis", OSMTALK_JSONB, 0},
+	{"org_id", OSMTALK_TEXT, 0}};
 
 static OsmtalkRule disposition_by = {
 	"disposition_by", 3, {OSMTALK_OWN("call_status"), OSMTALK_BOOL, OSMTALK_JSONB}};
@@ -65,8 +67,12 @@ static OsmtalkPlan set_retry = {
 	3,
 	{OSMTALK_TEXT, OSMTALK_JSONB, OSMTALK_INTERVAL}};
 
-OsmtalkPlan osmtalk_apply_analysis = {
-	"SELECT osmtalk.apply_analysis($1)", 1, {OSMTALK_OWN(OSMTALK_CALLS_ROW)}};
+static OsmtalkPlan apply_analysis = {
+	"UPDATE osmtalk.leads SET outcome = $3, disposition ="
+	" CASE WHEN status OPERATOR(pg_catalog.=) 'completed'::osmtalk.lead_status THEN COALESCE($4, disposition) END"
+	" WHERE id OPERATOR(pg_catalog.=) $1 AND call_id OPERATOR(pg_catalog.=) $2",
+	4,
+	{OSMTALK_TEXT, OSMTALK_TEXT, OSMTALK_JSONB, OSMTALK_TEXT}};
 
 static OsmtalkRule analysis_configured = {
 	"analysis_configured", 1, {OSMTALK_OWN("agents")}};
@@ -105,11 +111,18 @@ disposition_of(const Datum *call, const bool *null, bool *isnull)
 }
 
 void
-osmtalk_run_with_call(OsmtalkPlan *plan, HeapTuple call, TupleDesc desc)
+osmtalk_apply_analysis(HeapTuple row, TupleDesc desc)
 {
-	Datum row = heap_copy_tuple_as_datum(call, desc);
+	Datum call[CALL_COLUMNS], disposition;
+	bool null[CALL_COLUMNS], no_analysis, disposition_null;
 
-	osmtalk_run(plan, &row, NULL);
+	osmtalk_read_row(row, desc, call_columns, CALL_COLUMNS, call, null);
+	if (null[CALL_LEAD_ID])
+		return;
+	no_analysis = !osmtalk_rule_holds(&has_analysis, &call[CALL_ANALYSIS], &null[CALL_ANALYSIS]);
+	disposition = disposition_of(call, null, &disposition_null);
+	osmtalk_run(&apply_analysis, (Datum[]){call[CALL_LEAD_ID], call[CALL_ID], call[CALL_ANALYSIS], disposition},
+				(bool[]){false, false, no_analysis, disposition_null});
 }
 
 enum
@@ -151,7 +164,7 @@ osmtalk_decide_lead(HeapTuple row, TupleDesc desc)
 		 * The application made it terminal while the call ran, and its event
 		 * has said so: its word stands.
 		 */
-		osmtalk_run_with_call(&osmtalk_apply_analysis, row, desc);
+		osmtalk_apply_analysis(row, desc);
 		return;
 	}
 	if (!osmtalk_lookup("campaigns", lead[OF_LEAD_CAMPAIGN_ID], of_policy, 3, policy, policy_null, NULL))
@@ -173,9 +186,9 @@ osmtalk_decide_lead(HeapTuple row, TupleDesc desc)
 	}
 }
 
-/* decide_lead(call) */
-Datum
-osmtalk_decide_lead_sql(PG_FUNCTION_ARGS)
+/* Does with the call that is the function's argument what an update's trigger does. */
+static void
+do_with_call(FunctionCallInfo fcinfo, void (*what)(HeapTuple, TupleDesc))
 {
 	HeapTupleHeader call;
 	HeapTupleData tuple;
@@ -183,7 +196,7 @@ osmtalk_decide_lead_sql(PG_FUNCTION_ARGS)
 	int nest_level;
 
 	if (PG_ARGISNULL(0))
-		PG_RETURN_VOID();
+		return;
 	call = PG_GETARG_HEAPTUPLEHEADER(0);
 	desc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(call), HeapTupleHeaderGetTypMod(call));
 	tuple.t_len = HeapTupleHeaderGetDatumLength(call);
@@ -193,10 +206,25 @@ osmtalk_decide_lead_sql(PG_FUNCTION_ARGS)
 
 	nest_level = osmtalk_pin_search_path();
 	SPI_connect();
-	osmtalk_decide_lead(&tuple, desc);
+	what(&tuple, desc);
 	SPI_finish();
 	osmtalk_unpin_search_path(nest_level);
 	ReleaseTupleDesc(desc);
+}
+
+/* decide_lead(call) */
+Datum
+osmtalk_decide_lead_sql(PG_FUNCTION_ARGS)
+{
+	do_with_call(fcinfo, osmtalk_decide_lead);
+	PG_RETURN_VOID();
+}
+
+/* record_analysis(call) */
+Datum
+osmtalk_record_analysis_sql(PG_FUNCTION_ARGS)
+{
+	do_with_call(fcinfo, osmtalk_record_analysis);
 	PG_RETURN_VOID();
 }
 
@@ -271,36 +299,79 @@ osmtalk_leads_before_status(PG_FUNCTION_ARGS)
 											 changed, new, new_null));
 }
 
+/* ---- events ---- */
+
 static OsmtalkColumn campaign_columns[] = {{"org_id", OSMTALK_TEXT, 0}, {"webhook_url", OSMTALK_TEXT, 0}};
 static OsmtalkColumn org_columns[] = {{"default_webhook_url", OSMTALK_TEXT, 0}};
+static OsmtalkColumn campaign_of_lead[] = {{"campaign_id", OSMTALK_TEXT, 0}};
 
 static OsmtalkRule lead_completed_body = {
 	"lead_completed_body", 3, {OSMTALK_TIME, OSMTALK_OWN("campaigns"), OSMTALK_OWN(OSMTALK_LEADS_ROW)}};
+static OsmtalkRule analysis_completed_body = {
+	"analysis_completed_body", 3, {OSMTALK_TIME, OSMTALK_OWN(OSMTALK_CALLS_ROW), OSMTALK_TEXT}};
 static OsmtalkRule first_set = {"first_set", 2, {OSMTALK_TEXT, OSMTALK_TEXT}};
+
+/* Where the event goes, as of now: to the URL of its campaign, if that is a datum, or its organisation's. */
+static void
+find_url(OsmtalkEvent *event, Datum campaign_url)
+{
+	Datum urls[2] = {campaign_url, (Datum) 0};
+	bool urls_null[2] = {campaign_url == (Datum) 0, true};
+	Datum url;
+	bool isnull;
+
+	if (event->org_id != (Datum) 0)
+		(void) osmtalk_lookup("org_settings", event->org_id, org_columns, 1, &urls[1], &urls_null[1], NULL);
+	url = osmtalk_rule(&first_set, urls, urls_null, &isnull);
+	event->url = isnull ? (Datum) 0 : url;
+}
+
+static void
+render(OsmtalkEvent *event, OsmtalkRule *body, Datum first, Datum second, bool second_null)
+{
+	Datum args[3] = {TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()), first, second};
+	bool args_null[3] = {false, false, second_null};
+	bool isnull;
+
+	event->body = osmtalk_rule(body, args, args_null, &isnull);
+	if (isnull)
+		event->body = (Datum) 0;
+}
+
+void
+osmtalk_record_analysis(HeapTuple row, TupleDesc desc)
+{
+	OsmtalkEvent event = {.type = "call.analysis_completed"};
+	Datum call[CALL_COLUMNS], campaign_id;
+	bool null[CALL_COLUMNS], no_campaign = true;
+
+	osmtalk_read_row(row, desc, call_columns, CALL_COLUMNS, call, null);
+	if (null[CALL_AGENT_ID] || !osmtalk_agent_is_analyzed(call[CALL_AGENT_ID]))
+		return;
+	if (!null[CALL_LEAD_ID] &&
+		!osmtalk_lookup("leads", call[CALL_LEAD_ID], campaign_of_lead, 1, &campaign_id, &no_campaign, NULL))
+		no_campaign = true;
+	event.org_id = null[CALL_ORG_ID] ? (Datum) 0 : call[CALL_ORG_ID];
+	event.campaign_id = no_campaign ? (Datum) 0 : campaign_id;
+	event.lead_id = null[CALL_LEAD_ID] ? (Datum) 0 : call[CALL_LEAD_ID];
+	event.call_id = call[CALL_ID];
+	find_url(&event, (Datum) 0);
+	render(&event, &analysis_completed_body, osmtalk_row_datum(row, desc), event.campaign_id, no_campaign);
+	osmtalk_record(&event);
+}
 
 /* The organisation, the body and where it goes, as of now. */
 static void
 render_transition(OsmtalkEvent *event, Datum lead)
 {
-	Datum campaign[2], body_args[3], url, urls[2];
-	bool campaign_null[2], isnull, urls_null[2];
+	Datum campaign[2], campaign_row;
+	bool campaign_null[2];
 
-	if (!osmtalk_lookup("campaigns", event->campaign_id, campaign_columns, 2, campaign, campaign_null, &body_args[1]))
+	if (!osmtalk_lookup("campaigns", event->campaign_id, campaign_columns, 2, campaign, campaign_null, &campaign_row))
 		elog(ERROR, "the lead's campaign does not exist");
 	event->org_id = campaign_null[0] ? (Datum) 0 : campaign[0];
-	urls[0] = campaign[1];
-	urls_null[0] = campaign_null[1];
-	urls_null[1] = true;
-	if (!campaign_null[0])
-		(void) osmtalk_lookup("org_settings", campaign[0], org_columns, 1, &urls[1], &urls_null[1], NULL);
-	url = osmtalk_rule(&first_set, urls, urls_null, &isnull);
-	event->url = isnull ? (Datum) 0 : url;
-
-	body_args[0] = TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
-	body_args[2] = lead;
-	event->body = osmtalk_rule(&lead_completed_body, body_args, NULL, &isnull);
-	if (isnull)
-		event->body = (Datum) 0;
+	find_url(event, campaign_null[1] ? (Datum) 0 : campaign[1]);
+	render(event, &lead_completed_body, campaign_row, lead, false);
 }
 
 /*
@@ -328,7 +399,7 @@ osmtalk_leads_after_transition(PG_FUNCTION_ARGS)
 	event.campaign_id = new[LEAD_CAMPAIGN_ID];
 	event.lead_id = new[LEAD_ID];
 	event.call_id = new_null[LEAD_CALL_ID] ? (Datum) 0 : new[LEAD_CALL_ID];
-	render_transition(&event, heap_copy_tuple_as_datum(trigger->tg_newtuple, desc));
+	render_transition(&event, osmtalk_row_datum(trigger->tg_newtuple, desc));
 	osmtalk_record(&event);
 	SPI_finish();
 	osmtalk_unpin_search_path(nest_level);

@@ -23,8 +23,10 @@ extern bool osmtalk_agent_is_analyzed(Datum agent_id);
  */
 extern void osmtalk_decide_lead(HeapTuple call, TupleDesc desc);
 
-/* Runs a statement whose one parameter is the call. */
-extern void osmtalk_run_with_call(OsmtalkPlan *plan, HeapTuple call, TupleDesc desc);
-extern OsmtalkPlan osmtalk_apply_analysis;
+/* What an analysis changes of a lead that is decided already; sends nothing. */
+extern void osmtalk_apply_analysis(HeapTuple call, TupleDesc desc);
+
+/* Writes the event of a call's first analysis, if its agent has analysis configured. */
+extern void osmtalk_record_analysis(HeapTuple call, TupleDesc desc);
 
 #endif

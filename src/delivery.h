@@ -16,6 +16,7 @@
 #include "lib/ilist.h"
 #include "portability/instr_time.h"
 
+#include "answer.h"
 #include "scheduler.h"
 #include "signing.h"
 
@@ -79,6 +80,7 @@ typedef struct OsmtalkDelivery
 	int turns;			 /* of libcurl's since then */
 	uint64 received;	 /* on the connection before */
 	bool flooded;		 /* more came since than any answer takes */
+	OsmtalkHead head;	 /* of the answer, as far as it was read */
 	size_t header_bytes; /* read of the answer */
 	size_t body_bytes;
 	instr_time begun;

@@ -1,6 +1,6 @@
 /*
  * fault.h
- *		Faults on purpose, for tests of what the worker does about them.
+ *		Faults on purpose, for tests of what becomes of them.
  *
  * Only where the sources are compiled with -DOSMTALK_FAULTS are there the
  * settings that cause them (settings.c); no installation is compiled so.
@@ -30,8 +30,23 @@ osmtalk_fault_at_statement(const char *sql)
 		ereport(ERROR, errmsg("fault at \"%s\"", osmtalk_fault_statement));
 }
 
+/*
+ * The nth step, from when that was set, of what is done inside the
+ * application's statement fails: a step of these sources, or a statement of one
+ * of our functions in PL/pgSQL (fault.c).
+ */
+static inline void
+osmtalk_fault_at_step(const char *what)
+{
+	if (osmtalk_fault_step > 0 && --osmtalk_fault_step == 0)
+		ereport(ERROR, errmsg("fault at step \"%s\"", what));
+}
+
+extern void osmtalk_fault_watch_functions(void);
+
 #else
 
+#define osmtalk_fault_at_step(what) ((void) 0)
 #define osmtalk_fault_at_event(event_id) ((void) 0)
 #define osmtalk_fault_at_statement(sql) ((void) 0)
 

@@ -30,15 +30,12 @@ typedef struct Request
 {
 	CURL *easy;
 	struct curl_slist *headers;
-	int generation;		  /* of the settings it was made with */
-	struct Request *next; /* in the pool */
 } Request;
 
 static CURLM *multi = NULL;
 static instr_time timer; /* when libcurl wants to be called */
 static bool timer_set = false;
-static Request *pool = NULL;
-static int generation = 0;
+static CURL *pattern = NULL;		 /* what requests have in common by the present settings, once one was made */
 static CURLMcode failure = CURLM_OK; /* above that: of libcurl as a whole */
 static dlist_head finished = DLIST_STATIC_INIT(finished);
 
@@ -150,15 +147,9 @@ osmtalk_http_start(void)
 void
 osmtalk_http_reload(void)
 {
-	generation++;
-	while (pool != NULL)
-	{
-		Request *request = pool;
-
-		pool = request->next;
-		curl_easy_cleanup(request->easy);
-		free(request);
-	}
+	if (pattern != NULL)
+		curl_easy_cleanup(pattern);
+	pattern = NULL;
 	/* idle ones are kept, and the oldest of them make room for new ones */
 	(void) curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, (long) most_connections());
 	(void) curl_multi_setopt(multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, (long) most_connections());
@@ -170,21 +161,22 @@ osmtalk_http_capacity(void)
 	return Min(osmtalk_max_in_flight, most_connections());
 }
 
+/*
+ * Each request has a handle of its own.  libcurl before 8.3 keeps a pointer to
+ * a header of the last answer that a handle saw, which is no more, and follows
+ * it when the next answer begins with a header that begins with a space.
+ */
 static Request *
-get_request(void)
+make_request(void)
 {
-	Request *request = pool;
+	Request *request;
 
-	if (request != NULL)
-	{
-		pool = request->next;
-		return request;
-	}
+	if (pattern == NULL && (pattern = osmtalk_request_create()) == NULL)
+		return NULL;
 	request = calloc(1, sizeof(*request));
 	if (request == NULL)
 		return NULL;
-	request->generation = generation;
-	request->easy = osmtalk_request_create();
+	request->easy = curl_easy_duphandle(pattern);
 	if (request->easy == NULL)
 	{
 		free(request);
@@ -194,18 +186,11 @@ get_request(void)
 }
 
 static void
-put_request(Request *request)
+free_request(Request *request)
 {
 	curl_slist_free_all(request->headers);
-	request->headers = NULL;
-	if (request->generation != generation)
-	{
-		curl_easy_cleanup(request->easy);
-		free(request);
-		return;
-	}
-	request->next = pool;
-	pool = request;
+	curl_easy_cleanup(request->easy);
+	free(request);
 }
 
 static void
@@ -218,7 +203,7 @@ finish(OsmtalkDelivery *d)
 	/* how long it took to find out that a target is refused is nobody's business */
 	d->duration_ms = d->refusal != 0 ? 0 : INSTR_TIME_GET_MILLISEC(now);
 	if (d->request != NULL)
-		put_request(d->request);
+		free_request(d->request);
 	d->request = NULL;
 	dlist_push_tail(&finished, &d->node);
 }
@@ -243,7 +228,7 @@ begin(OsmtalkDelivery *d)
 		strlcpy(d->error, "not sent: there is no webhook URL any more", sizeof(d->error));
 	else if (d->unsignable)
 		snprintf(d->error, sizeof(d->error), "not sent: the webhook secret is longer than %d bytes", OSMTALK_LONGEST_SECRET);
-	else if ((d->request = request = get_request()) == NULL)
+	else if ((d->request = request = make_request()) == NULL)
 		strlcpy(d->error, "the request could not be prepared", sizeof(d->error));
 	else if (osmtalk_request_prepare(request->easy, d, &request->headers))
 	{
@@ -299,7 +284,7 @@ osmtalk_http_timeout(void)
 static void
 starve(OsmtalkDelivery *d)
 {
-	put_request(d->request);
+	free_request(d->request);
 	d->request = NULL;
 	d->starved = d->posted = false;
 	INSTR_TIME_SET_CURRENT(starved_since);
@@ -310,7 +295,7 @@ starve(OsmtalkDelivery *d)
 static void
 connect_anew(OsmtalkDelivery *d)
 {
-	put_request(d->request);
+	free_request(d->request);
 	d->request = NULL;
 	d->fresh = true;
 	begin(d);

@@ -17,6 +17,7 @@
 #include "catalog/pg_am.h"
 #include "catalog/pg_trigger.h"
 #include "executor/tuptable.h"
+#include "fault.h"
 #include "insert.h"
 #include "miscadmin.h"
 #include "utils/lsyscache.h"
@@ -124,6 +125,7 @@ osmtalk_insert(const char *name, OsmtalkTable *as, const Datum *values, const bo
 
 	if (!OidIsValid(oid))
 		return false;
+	osmtalk_fault_at_step(name);
 	table = table_open(oid, RowExclusiveLock);
 	if (is_as_made(table, as))
 	{
@@ -145,5 +147,6 @@ osmtalk_insert(const char *name, OsmtalkTable *as, const Datum *values, const bo
 		pfree(rows);
 	}
 	table_close(table, NoLock);
+	osmtalk_fault_at_step(name);
 	return done;
 }

@@ -17,6 +17,7 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "executor/tuptable.h"
+#include "fault.h"
 #include "lookup.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
@@ -33,6 +34,7 @@ open_table(const char *name, LOCKMODE lock)
 	Oid oid = get_relname_relid(name, osmtalk_installation());
 	Relation table;
 
+	osmtalk_fault_at_step(name);
 	if (!OidIsValid(oid))
 		ereport(ERROR,
 				errcode(ERRCODE_UNDEFINED_TABLE),
@@ -105,7 +107,7 @@ osmtalk_lookup(const char *name, Datum key, OsmtalkColumn *columns, int ncolumns
 
 		osmtalk_read_row(tuple, RelationGetDescr(table), columns, ncolumns, values, isnull);
 		if (row != NULL)
-			*row = heap_copy_tuple_as_datum(tuple, RelationGetDescr(table));
+			*row = osmtalk_row_datum(tuple, RelationGetDescr(table));
 	}
 	PopActiveSnapshot();
 	ExecDropSingleTupleTableSlot(slot);

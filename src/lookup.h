@@ -12,8 +12,8 @@
 
 /*
  * The columns of the row of one of the extension's tables, all in the current
- * memory context, and, unless ROW is NULL, the row as a composite value; false
- * if there is none.
+ * memory context, and, unless ROW is NULL, the row as osmtalk_row_datum() makes
+ * it; false if there is none.
  */
 extern bool osmtalk_lookup(const char *table, Datum key, OsmtalkColumn *columns, int ncolumns,
 						   Datum *values, bool *isnull, Datum *row);

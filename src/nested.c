@@ -15,6 +15,7 @@
 #include "access/htup_details.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_namespace.h"
+#include "fault.h"
 #include "nested.h"
 #include "nodes/parsenodes.h"
 #include "parser/parse_coerce.h"
@@ -109,6 +110,7 @@ osmtalk_run(OsmtalkPlan *p, const Datum *values, const bool *isnull)
 	char nulls[OSMTALK_MAX_ARGS];
 	int rc;
 
+	osmtalk_fault_at_step(p->sql);
 	if (p->plan == NULL || p->installation != osmtalk_installation())
 		prepare(p);
 	for (int i = 0; i < p->nargs; i++)
@@ -116,6 +118,7 @@ osmtalk_run(OsmtalkPlan *p, const Datum *values, const bool *isnull)
 	rc = SPI_execute_plan(p->plan, unconstify(Datum *, values), nulls, false, 0);
 	if (rc < 0)
 		elog(ERROR, "could not execute \"%s\": %s", p->sql, SPI_result_code_string(rc));
+	osmtalk_fault_at_step(p->sql);
 	return SPI_processed;
 }
 
@@ -194,6 +197,26 @@ osmtalk_read_row(HeapTuple row, TupleDesc desc, OsmtalkColumn *columns, int ncol
 	}
 	pfree(all);
 	pfree(all_null);
+}
+
+/*
+ * heap_copy_tuple_as_datum() fetches what is out of line, which may be hundreds
+ * of megabytes that nobody is going to look at, unless the row says that it has
+ * nothing there.
+ */
+Datum
+osmtalk_row_datum(HeapTuple row, TupleDesc desc)
+{
+	HeapTuple copy;
+	Datum result;
+
+	if (!HeapTupleHasExternal(row))
+		return heap_copy_tuple_as_datum(row, desc);
+	copy = heap_copytuple(row);
+	copy->t_data->t_infomask &= ~HEAP_HASEXTERNAL;
+	result = heap_copy_tuple_as_datum(copy, desc);
+	heap_freetuple(copy);
+	return result;
 }
 
 HeapTuple
@@ -275,5 +298,6 @@ osmtalk_row_trigger(FunctionCallInfo fcinfo, const char *table, TriggerEvent tim
 		ereport(ERROR,
 				errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				errmsg("this function can only be called as osmtalk's own trigger"));
+	osmtalk_fault_at_step(trigger->tg_trigger->tgname);
 	return trigger;
 }

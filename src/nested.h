@@ -147,6 +147,11 @@ extern void osmtalk_read_row(HeapTuple row, TupleDesc desc, OsmtalkColumn *colum
 /* A row of these columns; others are null. */
 extern HeapTuple osmtalk_form_row(TupleDesc desc, OsmtalkColumn *columns, int ncolumns,
 								  const Datum *values, const bool *isnull);
+/*
+ * The row as a composite value that is read at once and not kept: what is out
+ * of line stays there, so that it is fetched only if it is wanted.
+ */
+extern Datum osmtalk_row_datum(HeapTuple row, TupleDesc desc);
 /* The row with those columns that CHANGED names set. */
 extern HeapTuple osmtalk_write_row(HeapTuple row, TupleDesc desc, OsmtalkColumn *columns, int ncolumns,
 								   const bool *changed, const Datum *values, const bool *isnull);

@@ -84,13 +84,15 @@ write_callback(char *data, size_t size, size_t count, void *arg)
 	return d->body_bytes > OSMTALK_MOST_RESPONSE ? 0 : len;
 }
 
+/* Called with a line at a time. */
 static size_t
 header_callback(char *data, size_t size, size_t count, void *arg)
 {
 	OsmtalkDelivery *d = arg;
 
 	d->header_bytes += size * count;
-	return d->header_bytes > MOST_HEADERS ? 0 : size * count;
+	d->head = osmtalk_head_line(d->head, data, size * count);
+	return d->header_bytes > MOST_HEADERS || d->head == OSMTALK_HEAD_NO_STATUS_LINE ? 0 : size * count;
 }
 
 /* Bytes received on the connection in all; 0 where that cannot be told. */
@@ -377,6 +379,7 @@ osmtalk_request_prepare(CURL *easy, OsmtalkDelivery *d, struct curl_slist **head
 	d->turns = 0;
 	d->flooded = false;
 	d->stale = false;
+	d->head = OSMTALK_HEAD_AWAITED;
 	d->refusal = OSMTALK_EGRESS_ALLOWED;
 	d->https = target == OSMTALK_TARGET_HTTPS;
 	d->proxied = osmtalk_proxy[0] != '\0';

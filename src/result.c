@@ -70,7 +70,12 @@ osmtalk_request_finish(CURL *easy, OsmtalkDelivery *d, CURLcode code)
 	explain_refusal(d);
 	(void) curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
 
-	if (code == CURLE_OK || (code == CURLE_WRITE_ERROR && d->body_bytes > OSMTALK_MOST_RESPONSE))
+	/* libcurl has no objection to either of these */
+	if (d->head == OSMTALK_HEAD_NO_STATUS_LINE)
+		strlcpy(d->error, "the answer is not HTTP", sizeof(d->error));
+	else if (code == CURLE_OK && d->head != OSMTALK_HEAD_COMPLETE)
+		strlcpy(d->error, "the answer ended before its headers did", sizeof(d->error));
+	else if (code == CURLE_OK || (code == CURLE_WRITE_ERROR && d->body_bytes > OSMTALK_MOST_RESPONSE))
 	{
 		d->answered = true;
 		d->http_status = (int) status;

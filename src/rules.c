@@ -12,6 +12,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_collation.h"
 #include "executor/executor.h"
+#include "fault.h"
 #include "nested.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
@@ -90,6 +91,7 @@ osmtalk_rule(OsmtalkRule *rule, const Datum *values, const bool *isnulls, bool *
 	ParamListInfo params;
 	Datum result;
 
+	osmtalk_fault_at_step(rule->function);
 	if (rule->state == NULL || rule->installation != installation || !rule->planned->is_valid)
 		prepare(rule, installation);
 

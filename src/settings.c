@@ -9,6 +9,7 @@
 
 #include <limits.h>
 
+#include "fault.h"
 #include "fmgr.h"
 #include "utils/guc.h"
 #include "utils/timestamp.h"
@@ -31,6 +32,7 @@ int osmtalk_analysis_timeout = 5 * 60 * 1000;
 int osmtalk_call_timeout = 4 * 60 * 60 * 1000;
 int osmtalk_retention = 30 * SECS_PER_DAY;
 int osmtalk_failed_retention = 90 * SECS_PER_DAY;
+int osmtalk_max_payload = 256 * 1024;
 bool osmtalk_require_https = true;
 char *osmtalk_ca_file = NULL;
 char *osmtalk_org_id = NULL;
@@ -40,6 +42,7 @@ const OsmtalkNetworks *osmtalk_trusted_networks = NULL;
 char *osmtalk_fault_event = NULL;
 char *osmtalk_fault_panic = NULL;
 char *osmtalk_fault_statement = NULL;
+int osmtalk_fault_step = 0;
 #endif
 
 static char *trusted_networks_string = NULL;
@@ -145,6 +148,11 @@ osmtalk_define_settings(void)
 							"0 keeps these for ever; not less than osmtalk.retention.",
 							&osmtalk_failed_retention, 90 * SECS_PER_DAY, 0, INT_MAX,
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("osmtalk.max_payload",
+							"The most bytes that a body may have.",
+							"Of one that would be larger the largest values are set to null.",
+							&osmtalk_max_payload, 256 * 1024, 1024, 64 * 1024 * 1024,
+							PGC_SIGHUP, GUC_UNIT_BYTE, NULL, NULL, NULL);
 	DefineCustomBoolVariable("osmtalk.require_https",
 							 "Plain http is spoken only inside osmtalk.trusted_networks.",
 							 NULL,
@@ -187,6 +195,12 @@ osmtalk_define_settings(void)
 							   NULL,
 							   &osmtalk_fault_statement, "",
 							   PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("osmtalk.fault_step",
+							"Which step inside the application's statement fails.",
+							NULL,
+							&osmtalk_fault_step, 0, 0, INT_MAX,
+							PGC_USERSET, 0, NULL, NULL, NULL);
+	osmtalk_fault_watch_functions();
 #endif
 
 	MarkGUCPrefixReserved("osmtalk");

@@ -12,7 +12,7 @@
 /* osmtalk.workers is at most this */
 #define OSMTALK_MOST_WORKERS 64
 
-/* times are in milliseconds, retentions in seconds; all of them follow a reload */
+/* times are in milliseconds, retentions in seconds, sizes in bytes; all of them follow a reload */
 extern PGDLLEXPORT bool osmtalk_enabled;
 extern PGDLLEXPORT int osmtalk_request_timeout;
 extern PGDLLEXPORT int osmtalk_max_in_flight;
@@ -23,6 +23,7 @@ extern PGDLLEXPORT int osmtalk_analysis_timeout;
 extern PGDLLEXPORT int osmtalk_call_timeout;
 extern PGDLLEXPORT int osmtalk_retention;
 extern PGDLLEXPORT int osmtalk_failed_retention;
+extern PGDLLEXPORT int osmtalk_max_payload;
 extern PGDLLEXPORT bool osmtalk_require_https;
 extern PGDLLEXPORT char *osmtalk_ca_file;
 extern PGDLLEXPORT char *osmtalk_proxy; /* "" for none */
@@ -34,10 +35,11 @@ extern PGDLLEXPORT char *osmtalk_org_id;
 extern PGDLLEXPORT const OsmtalkNetworks *osmtalk_trusted_networks;
 
 #ifdef OSMTALK_FAULTS
-/* for tests, see fault.h; "" for none */
+/* for tests, see fault.h; "" and 0 for none */
 extern PGDLLEXPORT char *osmtalk_fault_event;
 extern PGDLLEXPORT char *osmtalk_fault_panic;
 extern PGDLLEXPORT char *osmtalk_fault_statement;
+extern PGDLLEXPORT int osmtalk_fault_step;
 #endif
 
 extern void osmtalk_define_settings(void);

@@ -222,7 +222,10 @@ SELECT a.n, a.analysis, l.status, l.disposition, l.outcome, e.type, e.body
   FROM payload.analyses a JOIN osmtalk.leads l ON l.id = 'ld_any' || a.n LEFT JOIN osmtalk.events e ON e.lead_id = l.id;
 SELECT type, count(*) - (SELECT count(*) FROM payload.analyses) AS missing_or_surplus, count(DISTINCT n) = count(*) AS one_each FROM payload.any GROUP BY type ORDER BY type;
 SELECT n, status, disposition FROM payload.any WHERE status <> 'completed' OR disposition <> osmtalk.disposition(analysis) OR outcome <> analysis;
-SELECT n FROM payload.any WHERE body::jsonb #> CASE type WHEN 'campaign.lead_completed' THEN '{lead,outcome}'::text[] ELSE '{analysis}' END <> analysis;
+SELECT n, type FROM payload.any
+ WHERE body::jsonb #> CASE type WHEN 'campaign.lead_completed' THEN '{lead,outcome}'::text[] ELSE '{analysis}' END
+	   <> CASE WHEN length(analysis::text) < 200000 THEN analysis ELSE 'null' END
+	OR (body::json ->> 'truncated') IS DISTINCT FROM CASE WHEN length(analysis::text) > 200000 THEN 'true' END;
 SELECT disposition, count(*) FROM payload.any WHERE type = 'campaign.lead_completed' GROUP BY 1 ORDER BY 1;
 -- what jsonb itself refuses is the application's error, and no end of the call
 INSERT INTO osmtalk.leads (id, campaign_id, phone_number) VALUES ('ld_refused', 'cmp_xxx', '+919876543210');
@@ -234,6 +237,15 @@ UPDATE osmtalk.calls SET ended_at = now(), analysis = '{"a": NaN}' WHERE id = 'c
 \set VERBOSITY default
 UPDATE osmtalk.calls SET ended_at = now(), analysis = '{"a": "\\u0000"}' WHERE id = 'call_refused' RETURNING status;
 SELECT e.body::json #>> '{lead,outcome}' FROM osmtalk.events e WHERE e.call_id = 'call_refused' AND e.type = 'campaign.lead_completed';
+
+-- deeper than this session could read it
+INSERT INTO osmtalk.leads (id, campaign_id, phone_number) VALUES ('ld_deep', 'cmp_xxx', '+919876543210');
+INSERT INTO osmtalk.calls (id, lead_id, answered_at, analysis_error) VALUES ('call_deep', 'ld_deep', now() - interval '1 min', 'later');
+SET max_stack_depth = '100kB';
+UPDATE osmtalk.calls c SET ended_at = now(), analysis = a.analysis FROM payload.analyses a
+ WHERE c.id = 'call_deep' AND length(a.analysis::text) = 12000 RETURNING c.status;
+RESET max_stack_depth;
+SELECT type, length(body) > 12000 AS whole FROM osmtalk.events WHERE call_id = 'call_deep' ORDER BY type COLLATE "C";
 
 -- ---------------------------------------------------------------------------
 -- Every body so far: valid JSON, no whitespace outside strings, no escaped non-ASCII
@@ -390,21 +402,84 @@ DROP SCHEMA payload_hostile CASCADE;
 DROP SCHEMA payload CASCADE;
 
 -- ---------------------------------------------------------------------------
--- Sizes: what would take more than 16 MB is null; no statement fails for it
+-- Sizes: the largest values are set to null until the body fits osmtalk.max_payload
 -- ---------------------------------------------------------------------------
-SELECT length(osmtalk.quote_json(repeat('x', 16 * 1024 * 1024 - 4))) AS most, osmtalk.quote_json(repeat('x', 16 * 1024 * 1024)) AS more;
-SELECT length(osmtalk.compact_json(to_jsonb(repeat('x', 16000000)))) AS most, osmtalk.compact_json(to_jsonb(repeat('x', 17000000))) AS more;
-SELECT length(osmtalk.compact_json(('[' || repeat('1e131071,', 100) || '1]')::jsonb)) AS most,
-	   osmtalk.compact_json(('[' || repeat('1e131071,', 200) || '1]')::jsonb) AS more;
-BEGIN;
+SHOW osmtalk.max_payload;
+SET osmtalk.max_payload = '1MB';
+CREATE SCHEMA sizes;
+SET search_path = sizes, public;
 INSERT INTO osmtalk.org_settings (org_id) VALUES ('payload_sizes');
 INSERT INTO osmtalk.agents (id, org_id, enable_sentiment) VALUES ('agent_sizes', 'payload_sizes', true);
 INSERT INTO osmtalk.campaigns (id, org_id, agent_id, name) VALUES ('cmp_sizes', 'payload_sizes', 'agent_sizes', 'sizes');
-INSERT INTO osmtalk.leads (id, campaign_id, phone_number) VALUES ('ld_sizes', 'cmp_sizes', '+919876543210');
-INSERT INTO osmtalk.calls (id, lead_id) VALUES ('call_sizes', 'ld_sizes');
-UPDATE osmtalk.calls SET answered_at = '2026-05-06 11:00:00Z', ended_at = '2026-05-06 11:01:00Z', transcript = repeat(chr(1), 200000000),
-	   analysis = ('{"success": true, "n": [' || repeat('1e131071,', 9000) || '1]}')::jsonb WHERE id = 'call_sizes';
-SELECT type, body::jsonb #> '{lead,disposition}' AS disposition, body::jsonb #> '{lead,outcome}' AS outcome,
-	   body::jsonb #> '{call,transcript}' AS transcript, body::jsonb -> 'analysis' AS analysis
-  FROM osmtalk.events WHERE call_id = 'call_sizes' ORDER BY type;
-ROLLBACK;
+-- a body's size, whether it is truncated, and which of the values that give way are null
+CREATE FUNCTION of_call(call_id text) RETURNS TABLE (type text, size int, truncated text, nulls text) LANGUAGE sql AS $$
+	SELECT e.type, octet_length(e.body), substring(e.body, ',"truncated".*$'),
+		   (SELECT string_agg(k.key, ' ' ORDER BY k.key COLLATE "C")
+			  FROM jsonb_each(coalesce(b -> 'call', b -> 'lead') || coalesce(b -> 'campaign', '{}') || (b - 'call' - 'lead' - 'campaign')) k
+			 WHERE k.value = 'null' AND k.key NOT IN ('startedAt', 'disposition'))
+	  FROM osmtalk.events e, LATERAL (SELECT e.body::jsonb) b (b)
+	 WHERE e.call_id = of_call.call_id ORDER BY e.type COLLATE "C"
+$$;
+-- a call with an analysis, and its lead, with so many kilobytes of transcript, dynamicVariables, metadata, analysis, variables, phoneNumber
+CREATE FUNCTION sizes(name text, t int, d int, m int, a int, v int DEFAULT 0, phone int DEFAULT 0)
+RETURNS TABLE (type text, size int, truncated text, nulls text) LANGUAGE sql BEGIN ATOMIC
+	INSERT INTO osmtalk.leads (id, campaign_id, phone_number, variables)
+	VALUES ('ld_' || name, 'cmp_sizes', '+919876543210', jsonb_build_object('v', repeat('v', v * 1024)));
+	INSERT INTO osmtalk.calls (id, lead_id, answered_at, phone_number, transcript, dynamic_variables, metadata)
+	VALUES ('call_' || name, 'ld_' || name, '2026-05-06 11:00:00Z', repeat('1', phone * 1024), repeat('t', t * 1024),
+			jsonb_build_object('d', repeat('d', d * 1024)), jsonb_build_object('m', repeat('m', m * 1024)));
+	UPDATE osmtalk.calls SET ended_at = '2026-05-06 11:01:00Z', analysis = jsonb_build_object('a', repeat('a', a * 1024)) WHERE id = 'call_' || name;
+	SELECT * FROM of_call('call_' || name) o;
+END;
+SELECT * FROM sizes('none', 60, 60, 60, 60);
+SELECT * FROM sizes('transcript', 100, 60, 60, 60);
+SELECT * FROM sizes('variables', 60, 100, 60, 60, 254);
+SELECT * FROM sizes('metadata', 60, 60, 100, 60);
+SELECT * FROM sizes('analysis', 60, 60, 60, 255);
+-- several, in the order of their sizes: the larger of two that are both too large goes first, and then the other may stay
+SELECT * FROM sizes('two', 200, 150, 60, 60);
+SELECT * FROM sizes('three', 140, 150, 160, 130, 150);
+SELECT * FROM sizes('all', 300, 300, 300, 300, 300);
+-- of equals the first in the body
+SELECT * FROM sizes('equal', 0, 100, 100, 100);
+-- if that is not enough, other strings
+SELECT * FROM sizes('phone', 10, 10, 10, 10, 0, 300);
+-- the lead and the call keep what they have
+SELECT octet_length(l.outcome ->> 'a') AS outcome, octet_length(l.variables ->> 'v') AS variables, octet_length(c.transcript) AS transcript, octet_length(c.analysis ->> 'a') AS analysis
+  FROM osmtalk.leads l JOIN osmtalk.calls c ON c.lead_id = l.id WHERE l.id = 'ld_all';
+-- to the byte: what is just as large as allowed is sent whole
+CREATE FUNCTION exact(n int, len int) RETURNS TABLE (type text, size int, truncated text, nulls text) LANGUAGE sql BEGIN ATOMIC
+	INSERT INTO osmtalk.calls (id, agent_id, transcript) VALUES ('exact' || n, 'agent_sizes', repeat('"', len / 2) || repeat('x', len % 2));
+	UPDATE osmtalk.calls SET analysis = '{}' WHERE id = 'exact' || n;
+	SELECT * FROM of_call('exact' || n) o;
+END;
+SELECT size AS empty FROM exact(100, 0) \gset
+SELECT * FROM exact(101, 262144 - :empty);
+SELECT * FROM exact(102, 262145 - :empty);
+-- with the mark, which needs room itself: what is left when the transcript has gone fits, or is a byte too long
+INSERT INTO osmtalk.calls (id, agent_id, transcript, metadata)
+SELECT 'mark' || n, 'agent_sizes', repeat('x', 400000), to_jsonb(repeat('x', 262144 - :empty + 3 - 2 - 17 + n)) FROM generate_series(0, 1) n;
+UPDATE osmtalk.calls SET analysis = '{}' WHERE id IN ('mark0', 'mark1');
+SELECT n, o.* FROM generate_series(0, 1) n, of_call('mark' || n) o;
+-- names and ids
+INSERT INTO osmtalk.org_settings (org_id) SELECT repeat('o', 150000);
+INSERT INTO osmtalk.campaigns (id, org_id, name) SELECT 'cmp_long', repeat('o', 150000), repeat('n', 300000);
+INSERT INTO osmtalk.leads (id, campaign_id, phone_number) SELECT repeat('l', 150000), 'cmp_long', '+919876543210';
+INSERT INTO osmtalk.calls (id, lead_id, ended_at) SELECT repeat('c', 150000), repeat('l', 150000), now();
+SELECT o.* FROM of_call(repeat('c', 150000)) o;
+SELECT osmtalk.send_test_event(repeat('o', 150000), 'cmp_long') AS test3, osmtalk.send_test_event(repeat('o', 150000)) AS test4 \gset
+SELECT length(body), right(body, 140) FROM osmtalk.events WHERE id IN (:'test3', :'test4') ORDER BY 1;
+INSERT INTO osmtalk.org_settings (org_id) SELECT repeat(chr(1), 150000);
+SELECT osmtalk.send_test_event(repeat(chr(1), 150000)) AS test5 \gset
+SELECT length(body), substring(body, '"organization".*$') FROM osmtalk.events WHERE id = :'test5';
+-- numbers: nine kilobytes that would be 131 megabytes; strings: whatever their escapes make of them
+INSERT INTO osmtalk.leads (id, campaign_id, phone_number, variables) VALUES ('ld_amplified', 'cmp_sizes', '+919876543210', ('{"n": ' || repeat('9', 131072) || '}')::jsonb);
+INSERT INTO osmtalk.calls (id, lead_id, transcript, metadata) VALUES ('amplified', 'ld_amplified', repeat(chr(1), 200000000), to_jsonb(repeat(chr(1), 60000)));
+UPDATE osmtalk.calls SET answered_at = '2026-05-06 11:00:00Z', ended_at = '2026-05-06 11:01:00Z',
+	   analysis = ('{"success": true, "n": [' || repeat('1e131071,', 9000) || '1]}')::jsonb WHERE id = 'amplified';
+SELECT o.*, l.status, l.disposition FROM of_call('amplified') o, osmtalk.leads l WHERE l.id = 'ld_amplified';
+-- a larger limit, and the smallest: seen by sessions at the reload
+ALTER SYSTEM SET osmtalk.max_payload = '1000';
+ALTER SYSTEM SET osmtalk.max_payload = '65537kB';
+SET client_min_messages = warning;
+DROP SCHEMA sizes CASCADE;

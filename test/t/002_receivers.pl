@@ -143,6 +143,11 @@ my $raw = Osmtalk::RawServer->new(
 	'/no-content' => "HTTP/1.1 204 No Content\r\nContent-Length: 3\r\n\r\nabc",
 	'/location' => "HTTP/1.1 201 Created\r\nLocation: " . $receiver->url('/redirected') . "\r\nContent-Length: 0\r\n\r\n",
 	'/auth' => "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"x\"\r\nContent-Length: 0\r\n\r\n",
+	'/cut-status' => 'HTTP/1.1 200 OK',
+	'/cut-headers' => "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX-Cut",
+	'/no-blank-line' => "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n",
+	'/cut-interim' => "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nX: y\r\n",
+	'/http-what' => "HTTP/what 200 OK\r\nContent-Length: 0\r\n\r\n",
 	'/switch' => "HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n",
 );
 my @raw = (
@@ -155,6 +160,8 @@ my @raw = (
 	'/nothing' => qr/^failed\|1\|\|\w/, '/garbage' => qr/^failed\|1\|\|\w/, '/http09' => qr/^failed\|1\|\|\w/,
 	'/status-000' => qr/^failed\|1\|\|\w/, '/status-1000' => qr/^failed\|1\|\|\w/, '/only-1xx' => qr/^failed\|1\|\|\w/,
 	'/many-headers' => qr/^failed\|1\|\|\w/, '/long-header' => qr/^failed\|1\|\|\w/,
+	(map { $_ => qr/^failed\|1\|\|the answer ended before its headers did$/ } '/cut-headers', '/no-blank-line', '/cut-interim'),
+	'/cut-status' => qr/^failed\|1\|\|\w/, '/http-what' => qr/^failed\|1\|\|the answer is not HTTP$/,
 	'/auth' => qr/^failed\|1\|401\|HTTP 401$/, '/switch' => qr/^failed\|1\|/,
 );
 while (my ($path, $expected) = splice @raw, 0, 2)
