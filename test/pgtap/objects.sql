@@ -222,6 +222,8 @@ SELECT results_eq($$ SELECT name, boot_val, coalesce(unit, ''), context FROM pg_
 			  ('osmtalk.failed_retention', '7776000', 's', 'sighup'),
 			  ('osmtalk.max_in_flight', '256', '', 'sighup'),
 			  ('osmtalk.max_in_flight_per_endpoint', '32', '', 'sighup'),
+			  ('osmtalk.max_payload', '262144', 'B', 'sighup'),
+			  ('osmtalk.org_id', '', '', 'user'),
 			  ('osmtalk.poll_interval', '1000', 'ms', 'sighup'),
 			  ('osmtalk.proxy', '', '', 'sighup'),
 			  ('osmtalk.request_timeout', '15000', 'ms', 'sighup'),
@@ -229,7 +231,7 @@ SELECT results_eq($$ SELECT name, boot_val, coalesce(unit, ''), context FROM pg_
 			  ('osmtalk.retention', '2592000', 's', 'sighup'),
 			  ('osmtalk.trusted_networks', '', '', 'sighup'),
 			  ('osmtalk.workers', '1', '', 'sighup') $$,
-	'every setting of the contract, with its default, and none that a session may change');
+	'every setting, with its default, and none but its tenant that a session may change');
 SELECT throws_ok('SET osmtalk.enabled = off', '55P02', NULL, 'a session cannot switch sending off');
 SELECT throws_ok('SET osmtalk.trusted_networks = ''0.0.0.0/0''', '55P02', NULL, 'nor widen what may be called');
 SELECT throws_ok('SET osmtalk.no_such_setting = 1', '42602', NULL, 'a mistyped setting is an error');

@@ -7,7 +7,7 @@
 BEGIN;
 SET LOCAL search_path = public;
 SET LOCAL jit = off; -- it takes longer than all else
-SELECT plan(283);
+SELECT plan(287);
 
 CREATE ROLE osmtalk_test_nobody;
 CREATE ROLE osmtalk_test_facts;			-- records facts, and no more
@@ -160,7 +160,7 @@ SELECT pg_temp.acts_as('osmtalk_app', command, '42501', 'the application: ' || c
 	'SELECT 1 FROM osmtalk.events_00', 'SELECT 1 FROM osmtalk.deliveries', 'SELECT nextval(''osmtalk.outbox_id_seq'')',
 	'SELECT osmtalk.redeliver(''x'')', 'SELECT osmtalk.send_test_event(''org'')', 'SELECT osmtalk.pause()', 'SELECT osmtalk.resume()', 'SELECT osmtalk.adopt()', 'SELECT osmtalk.expire_calls()',
 	'SELECT osmtalk.apply_retention()', 'TRUNCATE osmtalk.events_00', 'TRUNCATE osmtalk.calls', 'SELECT osmtalk.decide_lead(c) FROM osmtalk.calls c', 'SELECT osmtalk.record_analysis(c) FROM osmtalk.calls c',
-	'SELECT osmtalk.apply_analysis(c) FROM osmtalk.calls c', 'SELECT osmtalk.record_event(''t'', ''org'', NULL, NULL, NULL, ''b'')', 'SELECT * FROM osmtalk.delivery_target(''webhook.test'', ''org'', NULL)',
+	'SELECT osmtalk.decide_lead(c) FROM osmtalk.calls c', 'SELECT osmtalk.record_event(''t'', ''org'', NULL, NULL, NULL, ''b'')', 'SELECT * FROM osmtalk.delivery_target(''webhook.test'', ''org'', NULL)',
 	'CREATE TABLE osmtalk.mine ()', 'CREATE FUNCTION osmtalk.mine() RETURNS int LANGUAGE sql RETURN 1', 'CREATE TABLE public.mine2 (call osmtalk.calls)',
 	'CREATE TRIGGER t AFTER INSERT ON osmtalk.calls FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()', 'ALTER TABLE osmtalk.calls DISABLE TRIGGER ALL', 'LOCK TABLE osmtalk.outbox',
 	'SET LOCAL session_replication_role = replica']) command;
