@@ -136,9 +136,8 @@ SELECT fk_ok('osmtalk', t, c, 'osmtalk', o, k, t || '.' || c) FROM (VALUES
 SELECT results_eq($$
 	SELECT conrelid::regclass::text || ' ' || confrelid::regclass::text || ' ' || confdeltype::text FROM pg_constraint
 	 WHERE contype = 'f' AND connamespace = 'osmtalk'::regnamespace AND confdeltype <> 'a' ORDER BY 1 $$,
-	ARRAY['osmtalk.calls osmtalk.leads n', 'osmtalk.dnc_entries osmtalk.org_settings c',
-		  'osmtalk.previous_secrets osmtalk.campaigns c', 'osmtalk.previous_secrets osmtalk.org_settings c'],
-	'deletes are refused, but a lead''s leaves its calls, an organisation''s takes its DNC list, and both take their previous secrets');
+	ARRAY['osmtalk.calls osmtalk.leads n', 'osmtalk.dnc_entries osmtalk.org_settings c'],
+	'deletes are refused, but a lead''s leaves its calls and an organisation''s takes its DNC list');
 SELECT is_empty($$ SELECT conname FROM pg_constraint WHERE contype = 'f' AND 'osmtalk.events'::regclass IN (conrelid, confrelid) $$,
 	'no delete reaches an event');
 SELECT is_empty($$ SELECT conname FROM pg_constraint WHERE contype = 'f' AND conrelid IN ('osmtalk.outbox'::regclass, 'osmtalk.delivery_attempts'::regclass) $$,
@@ -211,7 +210,7 @@ SELECT results_eq($$
 	SELECT p.proname::text COLLATE "default" FROM pg_proc p WHERE p.pronamespace = 'osmtalk'::regnamespace AND p.prosecdef
 	   AND p.prorettype = 'trigger'::regtype ORDER BY p.proname $$,
 	ARRAY['calls_after_insert', 'calls_after_update', 'calls_before_insert', 'calls_before_reference', 'calls_before_update',
-		  'campaigns_before_write', 'leads_after_transition', 'leads_before_move', 'outbox_before_insert'],
+		  'campaigns_before_write', 'forget_secrets', 'leads_after_transition', 'leads_before_move', 'outbox_before_insert'],
 	'SECURITY DEFINER: these trigger functions');
 SELECT results_eq($$
 	SELECT p.proname::text COLLATE "default" FROM pg_proc p WHERE p.pronamespace = 'osmtalk'::regnamespace AND p.prosecdef
