@@ -95,3 +95,26 @@ END
 $$;
 COMMENT ON FUNCTION osmtalk.rotate_webhook_secret(text, text, interval) IS
 'Makes a new webhook secret for the organisation, or the campaign, and returns it, this once; the one that signed so far stays valid for the overlap, and no other for longer. Unknown organisation or campaign, overlap not from 0 to 1 year: 22023';
+
+/*
+ * What signed for an organisation, or a campaign, goes with it, so that
+ * another of the same id has none of its secrets.
+ */
+CREATE FUNCTION osmtalk.forget_secrets() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF TG_RELID NOT IN ('osmtalk.org_settings'::regclass, 'osmtalk.campaigns'::regclass) THEN
+		PERFORM osmtalk.refuse_trigger(TG_RELID);
+	END IF;
+	DELETE FROM osmtalk.previous_secrets p
+	 WHERE NOT EXISTS (SELECT FROM osmtalk.org_settings s WHERE s.org_id = p.org_id)
+		OR (p.campaign_id IS NOT NULL AND NOT EXISTS (SELECT FROM osmtalk.campaigns c WHERE c.id = p.campaign_id));
+	RETURN NULL;
+END
+$$;
+CREATE TRIGGER forget_secrets AFTER DELETE OR TRUNCATE OR UPDATE OF org_id ON osmtalk.org_settings
+	FOR EACH STATEMENT EXECUTE FUNCTION osmtalk.forget_secrets();
+CREATE TRIGGER forget_secrets AFTER DELETE OR TRUNCATE OR UPDATE OF id ON osmtalk.campaigns
+	FOR EACH STATEMENT EXECUTE FUNCTION osmtalk.forget_secrets();

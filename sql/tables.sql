@@ -61,13 +61,13 @@ COMMENT ON COLUMN osmtalk.campaigns.retry_on IS 'The outcomes that put a lead ba
  */
 CREATE TABLE osmtalk.previous_secrets (
 	id text PRIMARY KEY DEFAULT osmtalk.new_id('old'),
-	org_id text NOT NULL REFERENCES osmtalk.org_settings ON DELETE CASCADE,
-	campaign_id text REFERENCES osmtalk.campaigns ON DELETE CASCADE,
+	-- not foreign keys: a TRUNCATE of the others need not name this table; see secrets.sql
+	org_id text NOT NULL,
+	campaign_id text,
 	secret text NOT NULL,
 	valid_until timestamptz NOT NULL
 );
 CREATE INDEX previous_secrets_org_id_idx ON osmtalk.previous_secrets (org_id);
-CREATE INDEX previous_secrets_campaign_id_idx ON osmtalk.previous_secrets (campaign_id);
 COMMENT ON TABLE osmtalk.previous_secrets IS 'Internal: secrets that were replaced and are valid a while longer; see rotate_webhook_secret()';
 COMMENT ON COLUMN osmtalk.previous_secrets.campaign_id IS 'Whose events it signed; null: those of the organisation';
 COMMENT ON COLUMN osmtalk.previous_secrets.valid_until IS 'It signs nothing from here on, and is removed';

@@ -136,9 +136,8 @@ SELECT fk_ok('osmtalk', t, c, 'osmtalk', o, k, t || '.' || c) FROM (VALUES
 SELECT results_eq($$
 	SELECT conrelid::regclass::text || ' ' || confrelid::regclass::text || ' ' || confdeltype::text FROM pg_constraint
 	 WHERE contype = 'f' AND connamespace = 'osmtalk'::regnamespace AND confdeltype <> 'a' ORDER BY 1 $$,
-	ARRAY['osmtalk.calls osmtalk.leads n', 'osmtalk.dnc_entries osmtalk.org_settings c',
-		  'osmtalk.previous_secrets osmtalk.campaigns c', 'osmtalk.previous_secrets osmtalk.org_settings c'],
-	'deletes are refused, but a lead''s leaves its calls, an organisation''s takes its DNC list, and both take their previous secrets');
+	ARRAY['osmtalk.calls osmtalk.leads n', 'osmtalk.dnc_entries osmtalk.org_settings c'],
+	'deletes are refused, but a lead''s leaves its calls and an organisation''s takes its DNC list');
 SELECT is_empty($$ SELECT conname FROM pg_constraint WHERE contype = 'f' AND 'osmtalk.events'::regclass IN (conrelid, confrelid) $$,
 	'no delete reaches an event');
 SELECT is_empty($$ SELECT conname FROM pg_constraint WHERE contype = 'f' AND conrelid IN ('osmtalk.outbox'::regclass, 'osmtalk.delivery_attempts'::regclass) $$,

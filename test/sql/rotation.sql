@@ -118,6 +118,18 @@ DELETE FROM osmtalk.campaigns WHERE id IN ('cmp_rotation', 'cmp_rotation_org');
 SELECT count(*) FILTER (WHERE campaign_id IS NOT NULL) AS of_campaigns, count(*) FILTER (WHERE campaign_id IS NULL) > 0 AS of_it FROM osmtalk.previous_secrets WHERE org_id = 'rotation';
 DELETE FROM osmtalk.org_settings WHERE org_id = 'rotation';
 SELECT count(*) FROM osmtalk.previous_secrets WHERE org_id = 'rotation';
+-- or one that takes another id, or goes with all of them
+BEGIN;
+INSERT INTO osmtalk.org_settings (org_id, webhook_secret) VALUES ('rotation_moves', 'the secret of one that moves');
+SELECT rotation.rotate('its second', 'rotation_moves');
+UPDATE osmtalk.org_settings SET org_id = 'rotation_moved' WHERE org_id = 'rotation_moves';
+SELECT count(*) FROM osmtalk.previous_secrets WHERE org_id LIKE 'rotation_move%';
+SELECT rotation.rotate('its third', 'rotation_moved');
+SELECT count(*) FROM osmtalk.previous_secrets WHERE org_id = 'rotation_moved';
+SET LOCAL client_min_messages = warning;
+TRUNCATE osmtalk.org_settings CASCADE;
+SELECT count(*) FROM osmtalk.previous_secrets WHERE org_id = 'rotation_moved';
+ROLLBACK;
 -- what is over is removed by the worker, too
 INSERT INTO osmtalk.previous_secrets (org_id, secret, valid_until) VALUES ('rotation_other', 'over', now() - interval '1 s'), ('rotation_other', 'not over', 'infinity');
 SELECT osmtalk.apply_retention() >= 0 AS applied;
