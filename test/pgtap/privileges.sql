@@ -7,7 +7,7 @@
 BEGIN;
 SET LOCAL search_path = public;
 SET LOCAL jit = off; -- it takes longer than all else
-SELECT plan(289);
+SELECT plan(291);
 
 CREATE ROLE osmtalk_test_nobody;
 CREATE ROLE osmtalk_test_facts;			-- records facts, and no more
@@ -100,11 +100,21 @@ SELECT throws_ok(format('SELECT %s', p.oid::regprocedure), CASE l.lanname WHEN '
   FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang WHERE p.pronamespace = 'osmtalk'::regnamespace AND p.prorettype = 'trigger'::regtype ORDER BY p.proname;
 -- functions of the triggers' that read and write without the executor: EXECUTE alone gives no rights on tables
 GRANT EXECUTE ON FUNCTION osmtalk.record_event(text, text, text, text, text, text), osmtalk.decide_lead(osmtalk.calls), osmtalk.delivery_target(text, text, text), osmtalk.first_set(text, text) TO osmtalk_test_nobody;
-CREATE FUNCTION public.forged_call() RETURNS osmtalk.calls LANGUAGE sql SECURITY DEFINER AS $$ SELECT c FROM osmtalk.calls c WHERE c.id = 'call5' $$;
+CREATE FUNCTION public.forged_call(lead text) RETURNS osmtalk.calls LANGUAGE plpgsql SECURITY DEFINER AS $$
+DECLARE
+	call osmtalk.calls;
+BEGIN
+	SELECT * INTO call FROM osmtalk.calls c WHERE c.id = 'call5';
+	call.lead_id := lead;
+	RETURN call;
+END
+$$;
 SELECT pg_temp.acts_as('osmtalk_test_nobody', command, '42501', 'the executor''s rules hold: ' || command) FROM unnest(ARRAY[
-	'SELECT osmtalk.record_event(''t'', ''org'', NULL, NULL, NULL, ''b'')', 'SELECT osmtalk.decide_lead(public.forged_call())']) command;
+	'SELECT osmtalk.record_event(''t'', ''org'', NULL, NULL, NULL, ''b'')', 'SELECT osmtalk.decide_lead(public.forged_call(''ld5''))',
+	-- not even whether there is one
+	'SELECT osmtalk.decide_lead(public.forged_call(''none''))']) command;
 GRANT SELECT ON osmtalk.campaigns, osmtalk.org_settings TO osmtalk_test_nobody;
-SELECT pg_temp.acts_as('osmtalk_test_nobody', 'SELECT osmtalk.record_event(''t'', ''org'', NULL, NULL, NULL, ''b'')', '42501', 'nor does it help to see where the event would go');
+SELECT pg_temp.acts_as('osmtalk_test_nobody', format('SELECT osmtalk.record_event(''t'', %L, NULL, NULL, NULL, ''b'')', org), '42501', 'nor does it help to see where the event would go: ' || org) FROM unnest('{org,org2}'::text[]) org;
 REVOKE ALL ON osmtalk.campaigns, osmtalk.org_settings FROM osmtalk_test_nobody;
 
 -- ---------------------------------------------------------------------------
