@@ -254,6 +254,7 @@ SELECT results_eq($$ SELECT name, boot_val, coalesce(unit, ''), context FROM pg_
 			  ('osmtalk.failed_retention', '7776000', 's', 'sighup'),
 			  ('osmtalk.max_in_flight', '256', '', 'sighup'),
 			  ('osmtalk.max_in_flight_per_endpoint', '32', '', 'sighup'),
+			  ('osmtalk.max_payload', '262144', 'B', 'sighup'),
 			  ('osmtalk.poll_interval', '1000', 'ms', 'sighup'),
 			  ('osmtalk.request_timeout', '15000', 'ms', 'sighup'),
 			  ('osmtalk.require_https', 'on', '', 'sighup'),
