@@ -8,7 +8,15 @@
 // itself.
 //
 
+import { Random } from "../chaos/random.mjs";
+
 const crlf = "\r\n";
+const healthyPart = 0.05;
+
+// What an event is answered follows from the seed and its id, so that receiver and judge agree without talking.
+export const answerFor = (seed, id) => new Answers(new Random(seed, id)).make();
+// or it goes where all is well
+export const isHealthy = (seed, id) => new Random(seed, `healthy ${id}`).chance(healthyPart);
 
 export class Answers {
     constructor(random) { this.random = random; }

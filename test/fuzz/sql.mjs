@@ -54,7 +54,7 @@ export class SqlCases {
     constructor({ cluster, database, generator, urls, report }) {
         Object.assign(this, { cluster, database, generator, urls, report, random: generator.random, number: 0 });
         this.counts = { cases: 0, events: 0, truncated: 0, functions: 0 };
-        this.bodies = new Map(); // SHA-256 of what an event's receiver has to see, and its secret
+        this.bodies = new Map(); // what an event's receiver has to see
     }
 
     // ---- what is configured ----
@@ -274,7 +274,8 @@ export class SqlCases {
         if (parsed.truncated) this.counts.truncated++;
         this.counts.events++;
         const campaign = event.type === "campaign.lead_completed" ? this.world.campaigns[event.campaignId] : undefined;
-        this.bodies.set(event.id, { sha256: crypto.createHash("sha256").update(event.body).digest("hex"), secret: campaign?.secret || this.orgSecret });
+        this.bodies.set(event.id, { sha256: crypto.createHash("sha256").update(event.body).digest("hex"),
+            signature: contract.signature(event.body, campaign?.secret || this.orgSecret) });
     }
 
     // ---- functions of their arguments alone ----
