@@ -9,6 +9,7 @@
 #   make fuzz             whatever comes in, at random, see test/fuzz/README.md
 #   make soak             a steady load for long, see test/soak/README.md
 #   make valgrind         the server under valgrind, see test/valgrind/README.md
+#   make test-matrix      all tests with other majors of PostgreSQL, in Debians made for that
 
 EXTENSION = osmtalk
 # the version lives in the control file alone
@@ -60,9 +61,9 @@ include $(PGXS)
 endif
 
 # after PGXS, whose own first target is the default
-.PHONY: demo test bench chaos soak fuzz valgrind bench-compare unit install-worker uninstall-worker
+.PHONY: demo test bench chaos soak fuzz valgrind test-matrix bench-compare unit install-worker uninstall-worker
 
-demo test bench chaos soak fuzz valgrind:
+demo test bench chaos soak fuzz valgrind test-matrix:
 	@test/bin/$@
 
 bench-compare:
