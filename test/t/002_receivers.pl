@@ -148,6 +148,8 @@ my $raw = Osmtalk::RawServer->new(
 	'/no-blank-line' => "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n",
 	'/cut-interim' => "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nX: y\r\n",
 	'/http-what' => "HTTP/what 200 OK\r\nContent-Length: 0\r\n\r\n",
+	'/folded' => "HTTP/1.1 200 OK\r\n folded: from nothing\r\nContent-Length: 0\r\n\r\n",
+	'/headers' => "HTTP/1.1 200 OK\r\n" . ("X-Header: " . ('x' x 40) . "\r\n") x 5 . "Content-Length: 0\r\n\r\n",
 	'/switch' => "HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n",
 );
 my @raw = (
@@ -168,6 +170,14 @@ while (my ($path, $expected) = splice @raw, 0, 2)
 {
 	like(result_of($raw->url($path)), $expected, $path);
 }
+# a header that continues none, on a handle that has seen others: libcurl before 8.3 would follow a stale pointer
+sql("INSERT INTO osmtalk.campaigns (id, org_id, name, webhook_url) VALUES ('cmp_headers', 'acme', 'x', '" . $raw->url('/headers') . "'), ('cmp_folded', 'acme', 'x', '" . $raw->url('/folded') . "')");
+for my $round (1 .. 10)
+{
+	sql("SELECT osmtalk.send_test_event('acme', 'cmp_headers'), osmtalk.send_test_event('acme', 'cmp_folded') FROM generate_series(1, 10); SELECT osmtalk.wait_until_drained()");
+}
+is(sql("SELECT campaign_id, state, attempts, count(*), count(DISTINCT error) FROM osmtalk.deliveries WHERE campaign_id IN ('cmp_headers', 'cmp_folded') GROUP BY 1, 2, 3 ORDER BY 1"),
+	"cmp_folded|failed|1|100|1\ncmp_headers|delivered|1|100|0", 'headers that continue none');
 # the database would not hold bytes that are no UTF-8, and the worker would hang on them
 is(sql("SELECT response_body FROM osmtalk.delivery_attempts WHERE url LIKE '%/binary'"),
 	"A?B?C?(\xe2\x82\xacD????????\x3fE??", 'what is no text becomes question marks')
