@@ -5,7 +5,7 @@
 \set ON_ERROR_STOP on
 BEGIN;
 SET LOCAL search_path = public;
-SELECT plan(38);
+SELECT plan(39);
 
 INSERT INTO osmtalk.org_settings (org_id) VALUES ('org');
 INSERT INTO osmtalk.agents (id, org_id, enable_sentiment) VALUES ('agent', 'org', true);
@@ -70,5 +70,7 @@ SELECT is(pg_temp.touched('UPDATE osmtalk.leads SET status = ''busy'' WHERE id =
 SELECT is_empty($$ SELECT tgrelid::regclass, tgname, tgenabled FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
 	WHERE c.relnamespace = 'osmtalk'::regnamespace AND NOT tgisinternal AND tgenabled <> 'O' $$, 'all are enabled');
 
+-- exact, however long
+SELECT is(osmtalk.duration_seconds('2026-11-30 06:32:00.554646+00', '188225-08-28 22:34:57.887608+00'), 5875864819377.332, 'a duration is cut off after milliseconds, and not rounded');
 SELECT * FROM finish();
 ROLLBACK;
