@@ -176,8 +176,8 @@ for my $round (1 .. 10)
 {
 	sql("SELECT osmtalk.send_test_event('acme', 'cmp_headers'), osmtalk.send_test_event('acme', 'cmp_folded') FROM generate_series(1, 10); SELECT osmtalk.wait_until_drained()");
 }
-is(sql("SELECT campaign_id, state, attempts, count(*), count(DISTINCT error) FROM osmtalk.deliveries WHERE campaign_id IN ('cmp_headers', 'cmp_folded') GROUP BY 1, 2, 3 ORDER BY 1"),
-	"cmp_folded|failed|1|100|1\ncmp_headers|delivered|1|100|0", 'headers that continue none');
+is(sql("SELECT campaign_id, state, attempts, count(*), bool_and(error IS NULL) FROM osmtalk.deliveries WHERE campaign_id IN ('cmp_headers', 'cmp_folded') GROUP BY 1, 2, 3 ORDER BY 1"),
+	"cmp_folded|failed|1|100|f\ncmp_headers|delivered|1|100|t", 'headers that continue none');
 # the database would not hold bytes that are no UTF-8, and the worker would hang on them
 is(sql("SELECT response_body FROM osmtalk.delivery_attempts WHERE url LIKE '%/binary'"),
 	"A?B?C?(\xe2\x82\xacD????????\x3fE??", 'what is no text becomes question marks')
