@@ -51,7 +51,7 @@ export class Answers {
 
     content(least = 0) {
         const r = this.random;
-        return r.chance(0.05) ? "y".repeat(r.integer(Math.max(least, 60000), 200000)) : this.printable(least, r.chance(0.3) ? 3000 : 60);
+        return r.chance(0.02) ? "y".repeat(r.integer(Math.max(least, 60000), 200000)) : this.printable(least, r.chance(0.3) ? 3000 : 60);
     }
 
     chunked(content) {
@@ -90,7 +90,7 @@ export class Answers {
 
     garbage() {
         const r = this.random;
-        let bytes = this.bytes(1, r.chance(0.1) ? 100000 : 300);
+        let bytes = this.bytes(1, r.chance(0.01) ? 100000 : 300);
         if (r.chance(0.3)) bytes = Buffer.from(this.one(["<html>", "HTTPS/1.1 200 OK\r\n\r\n", "SSH-2.0-x\r\n", "220 smtp\r\n", "\x16\x03\x01\x02\x00", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: x\r\n\r\n", "RTSP/1.0 200 OK\r\n\r\n", "ICY 200 OK\r\n\r\n", "200 OK\r\n\r\n", "{\"status\":200}", "\0HTTP/1.1 200 OK\r\n\r\n"]) + this.printable(0, 50), "latin1");
         return { bytes, end: this.one(["close", "reset"]), expect: bytes.subarray(0, 5).toString("latin1") === "HTTP/" ? { any: true } : { error: true } };
@@ -148,7 +148,7 @@ export class Answers {
     }
 
     make() {
-        const kind = this.random.pick({ complete: 25, cut: 25, garbage: 12, badStatusLine: 5, badLength: 5, badChunks: 5, longHeaders: 1.5, mutated: 15, odd: 6, hang: 0.02 });
+        const kind = this.random.pick({ complete: 25, cut: 25, garbage: 12, badStatusLine: 5, badLength: 5, badChunks: 5, longHeaders: 0.5, mutated: 15, odd: 6, hang: 0.02 });
         return { kind, ...this[kind]() };
     }
 }

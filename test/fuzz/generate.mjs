@@ -32,7 +32,7 @@ export class Generator {
     text(most = 40) {
         const r = this.random;
         if (r.chance(0.3)) return this.one(interesting);
-        if (r.chance(0.003)) return this.character().repeat(r.integer(1000, 300000));
+        if (r.chance(0.0005)) return this.character().repeat(r.integer(1000, 300000));
         return Array.from({ length: r.integer(0, most) }, () => this.character()).join("");
     }
 
@@ -56,7 +56,7 @@ export class Generator {
         const kind = r.next();
         if (depth <= 0 || kind < 0.5)
             return kind < 0.08 ? literal("null") : kind < 0.16 ? literal("true") : kind < 0.22 ? literal("false") : kind < 0.4 ? this.number() : string(this.text());
-        const size = r.chance(0.02) ? r.integer(0, 200) : r.integer(0, 5);
+        const size = r.chance(0.003) ? r.integer(0, 200) : r.integer(0, 5);
         return kind < 0.7 ? array(Array.from({ length: size }, () => this.node(depth - 1)))
             : object(Array.from({ length: size }, () => [this.key(), this.node(depth - 1)]));
     }
@@ -74,8 +74,8 @@ export class Generator {
         const kind = r.next();
         if (kind < 0.1) return this.node(0);
         if (kind < 0.25) return this.node(4);
-        if (kind < 0.26) return this.deep();
-        if (kind < 0.263) return array(Array.from({ length: r.integer(1, 60) }, () => number(`1e${r.integer(1000, 131000)}`)));
+        if (kind < 0.252) return this.deep();
+        if (kind < 0.253) return array(Array.from({ length: r.integer(1, 60) }, () => number(`1e${r.integer(1000, 131000)}`)));
         const flag = () => r.chance(0.5) ? literal("true") : this.one([literal("false"), literal("null"), string("true"), number("1"), number("1.0"),
             string("yes"), object([]), array([]), array([literal("true")]), object([["success", literal("true")]])]);
         const action = () => this.one([string("not_interested"), string("callback_later"), string("book_demo"), string("CALLBACK_LATER"), string("callback_later "),
@@ -147,7 +147,7 @@ export class Generator {
         const r = this.random;
         if (r.chance(0.4)) return this.validPhone();
         if (r.chance(0.5)) return this.mutated(this.validPhone());
-        return r.chance(0.01) ? this.one(["+", "1", "(", " ", "\u0661"]).repeat(r.integer(1000, 1000000)) : this.text(25);
+        return r.chance(0.001) ? this.one(["+", "1", "(", " ", "\u0661"]).repeat(r.integer(1000, 1000000)) : this.text(25);
     }
 
     // A few characters put in, taken out, replaced or doubled.
