@@ -8,6 +8,7 @@
 #   make chaos            faults at random, see test/chaos/README.md
 #   make soak             a steady load for long, see test/soak/README.md
 #   make valgrind         the server under valgrind, see test/valgrind/README.md
+#   make test-matrix      all tests with other majors of PostgreSQL, in Debians made for that
 
 EXTENSION = osmtalk
 # the version lives in the control file alone
@@ -59,9 +60,9 @@ include $(PGXS)
 endif
 
 # after PGXS, whose own first target is the default
-.PHONY: demo test bench chaos soak valgrind bench-compare unit install-worker uninstall-worker
+.PHONY: demo test bench chaos soak valgrind test-matrix bench-compare unit install-worker uninstall-worker
 
-demo test bench chaos soak valgrind:
+demo test bench chaos soak valgrind test-matrix:
 	@test/bin/$@
 
 bench-compare:

@@ -201,8 +201,6 @@ attach(Oid database, int number)
 	osmtalk_crash_forget();
 	if (paused)
 		leave_paused();
-	attached = true;
-	before_shmem_exit(leave, (Datum) 0);
 }
 
 static void
@@ -235,6 +233,10 @@ start_up(Oid database, int number)
 	AddWaitEventToSet(wait_set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
 	AddWaitEventToSet(wait_set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
 	AddWaitEventToSet(wait_set, WL_SOCKET_READABLE, osmtalk_http_start(), NULL, NULL);
+
+	/* not sooner: it needs all of that */
+	attached = true;
+	before_shmem_exit(leave, (Datum) 0);
 
 	osmtalk_slot_set_state(OSMTALK_SLOT_RUNNING);
 	osmtalk_wake_launcher();

@@ -46,10 +46,11 @@ sub new
 	}, $class;
 }
 
-# Those that answer with 2xx, those that keep a request until it times out, and all of them.
+# Those that answer with 2xx, those that keep a request until it times out, all of them, and those without TLS.
 sub good { return qw(kept closed tls_kept tls_closed named echo big); }
 sub slow { return qw(hung trickle unresolvable); }
 sub all { return sort keys %{ $_[0]->{urls} }; }
+sub plain { return grep { $_[0]->{urls}{$_} !~ /^https:/ } $_[0]->all; }
 
 # The SQL that makes the campaigns, after Osmtalk::Test::set_up().
 sub campaigns_sql
