@@ -23,7 +23,8 @@ COMMENT ON FUNCTION osmtalk.lead_completed_body(timestamptz, osmtalk.campaigns, 
 CREATE FUNCTION osmtalk.duration_seconds(answered_at timestamptz, ended_at timestamptz) RETURNS numeric
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE WHEN osmtalk.microseconds_between(answered_at, ended_at) < 0 THEN 0::numeric
-	ELSE pg_catalog.trim_scale(pg_catalog.trunc(osmtalk.microseconds_between(answered_at, ended_at)::numeric / 1000000, 3))
+	-- a quotient of numeric's would be rounded to 16 digits
+	ELSE pg_catalog.trim_scale((osmtalk.microseconds_between(answered_at, ended_at) / 1000)::numeric * 0.001)
 END;
 COMMENT ON FUNCTION osmtalk.duration_seconds(timestamptz, timestamptz) IS
 'Seconds from answered_at to ended_at, not below 0, truncated to milliseconds; null if either is null or infinite';
