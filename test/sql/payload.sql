@@ -188,7 +188,8 @@ INSERT INTO payload.times VALUES
 	(21, '294276-12-31 23:59:59.999999Z', '4714-11-24 00:00:00Z BC'),
 	(22, '1969-12-31 23:59:59.9995Z', '1970-01-01 00:00:00.0005Z'),
 	(23, '2016-12-31 23:59:60Z', '2017-01-01 00:00:01Z'),
-	(24, '2026-03-29 01:59:59+01', '2026-03-29 03:00:00+02');
+	(24, '2026-03-29 01:59:59+01', '2026-03-29 03:00:00+02'),
+	(25, '1970-01-01 00:00:00.000001Z', '245578-01-05 21:38:13.297964Z');
 INSERT INTO osmtalk.calls (id, agent_id, started_at, answered_at, ended_at, analysis)
 SELECT 'call_time' || n, 'agent_xxx', answered_at, answered_at, ended_at, 'true' FROM payload.times;
 SELECT n, e.body::json #> '{call,startedAt}', e.body::json #> '{call,answeredAt}', e.body::json #> '{call,endedAt}', e.body::json #> '{call,durationSeconds}', e.body::json #> '{call,status}'
