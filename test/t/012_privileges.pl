@@ -144,9 +144,10 @@ $event = sql("SET ROLE clerk; SELECT osmtalk.send_test_event('new')");
 is_query($node, $db, 'SET ROLE clerk; SELECT osmtalk.wait_until_drained()', 't', 'the administrator: a test event');
 is_query($node, $db, "SET ROLE clerk; SELECT d.state, e.body LIKE '%webhook.test%' FROM osmtalk.deliveries d JOIN osmtalk.events e ON e.id = d.event_id WHERE e.id = '$event'", 'delivered|t', 'which it sees');
 sql("SET ROLE clerk; SELECT osmtalk.pause()");
-ok($node->poll_query_until($db, "SET ROLE monitor; SELECT state = 'paused' AND pid IS NULL FROM osmtalk.worker_status"), 'the administrator pauses, and monitoring sees it');
+sub is_seen { my ($state) = @_; return wait_for(sub { sql("SET ROLE monitor; SELECT state FROM osmtalk.worker_status") eq $state }, $state); }
+ok(is_seen('paused'), 'the administrator pauses, and monitoring sees it');
 sql("SET ROLE clerk; SELECT osmtalk.resume()");
-ok($node->poll_query_until($db, "SET ROLE monitor; SELECT state = 'running' FROM osmtalk.worker_status"), 'and that it goes on');
+ok(is_seen('running'), 'and that it goes on');
 ok(wait_for(sub { $receiver->requests(eventId => $event) == 2 }, 'the redelivery'), 'the redelivery has arrived');
 
 done_testing();
