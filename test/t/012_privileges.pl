@@ -121,6 +121,7 @@ END
 is(state_as('dialer', $_), '', "EXECUTE is enough: $_")
   for "SELECT osmtalk.place_call('ld_1')", "SELECT osmtalk.place_next_call('cmp_plain')", "SELECT osmtalk.send_test_event('acme', 'cmp_plain')",
   "SELECT osmtalk.redeliver('$event')", "SELECT osmtalk.wait_until_drained()";
+ok(wait_for(sub { $receiver->requests(eventId => $event) == 2 }, 'the redelivery'), 'the redelivery has arrived');
 sql("UPDATE osmtalk.calls SET ended_at = now() WHERE lead_id = 'ld_1'");
 is(state_as('dialer', "SELECT osmtalk.requeue_lead('ld_1')"), '', 'EXECUTE is enough: requeue_lead()');
 is(state_as('dialer', "SELECT FROM osmtalk.leads"), '42501', 'and gives nothing else');
@@ -140,13 +141,12 @@ $call = sql("SET ROLE app; SELECT id FROM osmtalk.place_next_call('cmp_new')");
 is(state_as('app', "UPDATE osmtalk.calls SET answered_at = now(), ended_at = now() + interval '1 min' WHERE id = '$call'"), '', 'the application: its call');
 ok(wait_for(sub { $receiver->requests(callId => $call) == 1 }, 'the event'), 'its event is sent');
 ok(($receiver->requests(callId => $call))[0]->{verified}, 'signed with the secret that its writer cannot read');
-$event = sql("SET ROLE clerk; SELECT osmtalk.send_test_event('new')");
+my $test_event = sql("SET ROLE clerk; SELECT osmtalk.send_test_event('new')");
 is_query($node, $db, 'SET ROLE clerk; SELECT osmtalk.wait_until_drained()', 't', 'the administrator: a test event');
-is_query($node, $db, "SET ROLE clerk; SELECT d.state, e.body LIKE '%webhook.test%' FROM osmtalk.deliveries d JOIN osmtalk.events e ON e.id = d.event_id WHERE e.id = '$event'", 'delivered|t', 'which it sees');
+is_query($node, $db, "SET ROLE clerk; SELECT d.state, e.body LIKE '%webhook.test%' FROM osmtalk.deliveries d JOIN osmtalk.events e ON e.id = d.event_id WHERE e.id = '$test_event'", 'delivered|t', 'which it sees');
 sql("SET ROLE clerk; SELECT osmtalk.pause()");
 ok(wait_for(sub { sql("SET ROLE monitor; SELECT state = 'paused' AND pid IS NULL FROM osmtalk.worker_status") eq 't' }, 'the pause'), 'the administrator pauses, and monitoring sees it');
 sql("SET ROLE clerk; SELECT osmtalk.resume()");
 ok(wait_for(sub { sql("SET ROLE monitor; SELECT state = 'running' FROM osmtalk.worker_status") eq 't' }, 'the worker'), 'and that it goes on');
-ok(wait_for(sub { $receiver->requests(eventId => $event) == 2 }, 'the redelivery'), 'the redelivery has arrived');
 
 done_testing();
