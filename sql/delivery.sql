@@ -21,7 +21,7 @@ COMMENT ON FUNCTION osmtalk.first_set(text, text) IS
  * that is not asked for costs nothing.
  */
 CREATE FUNCTION osmtalk.delivery_target(type text, org_id text, campaign_id text)
-RETURNS TABLE (url text, secret text, previous_secrets text[])
+RETURNS TABLE (url text, secret text, previous_secrets text[], retry_schedule interval[])
 LANGUAGE sql STABLE PARALLEL SAFE ROWS 1
 BEGIN ATOMIC
 	SELECT osmtalk.first_set(c.webhook_url, s.default_webhook_url),
@@ -32,14 +32,15 @@ BEGIN ATOMIC
 					AND p.campaign_id IS NOT DISTINCT FROM CASE WHEN c.webhook_secret <> '' THEN c.id END
 					AND p.valid_until > now()
 					AND p.secret <> osmtalk.first_set(c.webhook_secret, s.webhook_secret)
-				  ORDER BY p.id COLLATE "C" DESC)
+				  ORDER BY p.id COLLATE "C" DESC),
+		   nullif(coalesce(c.webhook_retry_schedule, s.webhook_retry_schedule), '{}')
 	  FROM (SELECT 1) AS always
 	  LEFT JOIN osmtalk.org_settings s ON s.org_id = delivery_target.org_id
 	  LEFT JOIN osmtalk.campaigns c ON c.id = delivery_target.campaign_id
 		   AND delivery_target.type <> 'call.analysis_completed';
 END;
 COMMENT ON FUNCTION osmtalk.delivery_target(text, text, text) IS
-'Where an event of this type goes and what signs it, as of now: the campaign''s URL and secret, each the organisation''s where the campaign has none; call.analysis_completed is always the organisation''s. Nulls where there is none. previous_secrets: those that were replaced and are valid still, the latest first';
+'Where an event of this type goes and what signs it, as of now: the campaign''s URL and secret, each the organisation''s where the campaign has none; call.analysis_completed is always the organisation''s. Nulls where there is none. previous_secrets: those that were replaced and are valid still, the latest first. retry_schedule: the campaign''s, even if empty, or else the organisation''s';
 
 /*
  * A row's queue, where whoever enqueues it has not given it.
@@ -251,6 +252,8 @@ BEGIN
 	LOOP
 		PERFORM FROM osmtalk.outbox o
 		  WHERE o.origin = osmtalk.current_origin() AND o.due_at <= clock_timestamp()
+			AND (o.endpoint_hash <> osmtalk.waiting_queue()
+				 OR NOT EXISTS (SELECT FROM osmtalk.waiting w WHERE w.outbox_id = o.id AND w.endpoint_id IS NOT NULL))
 			AND (osmtalk.sees_every_org() OR osmtalk.sees_org((SELECT e.org_id FROM osmtalk.events e WHERE e.id = o.event_id)))
 		  LIMIT 1;
 		IF NOT FOUND THEN
@@ -270,4 +273,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION osmtalk.wait_until_drained(interval) IS
-'Waits until no event of this database is due or in flight: true then, false at the time-out. Call it outside the transaction that enqueued';
+'Waits until no event of this database is due or in flight, but for those that wait for an endpoint: true then, false at the time-out. Call it outside the transaction that enqueued';

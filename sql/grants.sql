@@ -9,7 +9,7 @@
  * Columns are named, so that one that is added later is nobody's until this
  * file says whose.  Triggers run with the owner's rights, and so do functions
  * that change data: EXECUTE on one is all that a role needs.  Views, but for
- * deliveries, run with the rights of whoever reads them.
+ * deliveries and stat_endpoint, run with the rights of whoever reads them.
  */
 
 /* ---- owner ---- */
@@ -67,7 +67,7 @@ $$;
 /* ---- everybody ---- */
 
 GRANT USAGE ON SCHEMA osmtalk TO osmtalk_app, osmtalk_admin, osmtalk_monitor;
-GRANT USAGE ON TYPE osmtalk.lead_status, osmtalk.call_status TO osmtalk_app, osmtalk_admin, osmtalk_monitor;
+GRANT USAGE ON TYPE osmtalk.lead_status, osmtalk.call_status, osmtalk.endpoint_state TO osmtalk_app, osmtalk_admin, osmtalk_monitor;
 
 -- what only computes, with what it calls
 GRANT EXECUTE ON FUNCTION
@@ -80,6 +80,10 @@ GRANT EXECUTE ON FUNCTION
 	osmtalk.signature(text, text),
 	osmtalk.verify_signature(text, text, text),
 	osmtalk.is_webhook_url(text), osmtalk.redacted_url(text),
+	osmtalk.default_retry_schedule(), osmtalk.is_retryable(int, int[]),
+	osmtalk.retry_delay(interval[], int, int, interval, double precision), osmtalk.endpoint_id(text, text),
+	osmtalk.endpoint_standing(osmtalk.endpoint_state, text, timestamptz, boolean), osmtalk.probe_pause(int),
+	osmtalk.latency_bounds(), osmtalk.latency_quantile(bigint[], double precision),
 	-- what policies and views call
 	osmtalk.current_org_id(), osmtalk.sees_org(text), osmtalk.sees_every_org()
 	TO osmtalk_app, osmtalk_admin, osmtalk_monitor;
@@ -108,16 +112,17 @@ GRANT EXECUTE ON FUNCTION osmtalk.place_call(text), osmtalk.place_next_call(text
 /* ---- the administrator: configuration and operation ---- */
 
 -- secrets can be written and not read
-GRANT SELECT (org_id, default_webhook_url), INSERT (org_id, default_webhook_url, webhook_secret),
-	  UPDATE (default_webhook_url, webhook_secret), DELETE
+GRANT SELECT (org_id, default_webhook_url, webhook_retry_schedule),
+	  INSERT (org_id, default_webhook_url, webhook_secret, webhook_retry_schedule),
+	  UPDATE (default_webhook_url, webhook_secret, webhook_retry_schedule), DELETE
    ON osmtalk.org_settings TO osmtalk_admin;
 GRANT SELECT, DELETE,
 	  INSERT (id, org_id, name, enable_sentiment, enable_success_evaluation, post_call_analysis),
 	  UPDATE (name, enable_sentiment, enable_success_evaluation, post_call_analysis)
    ON osmtalk.agents TO osmtalk_admin;
-GRANT SELECT (id, org_id, agent_id, name, webhook_url, max_attempts, retry_backoff, retry_on), DELETE,
-	  INSERT (id, org_id, agent_id, name, webhook_url, webhook_secret, max_attempts, retry_backoff, retry_on),
-	  UPDATE (agent_id, name, webhook_url, webhook_secret, max_attempts, retry_backoff, retry_on)
+GRANT SELECT (id, org_id, agent_id, name, webhook_url, max_attempts, retry_backoff, retry_on, webhook_retry_schedule), DELETE,
+	  INSERT (id, org_id, agent_id, name, webhook_url, webhook_secret, max_attempts, retry_backoff, retry_on, webhook_retry_schedule),
+	  UPDATE (agent_id, name, webhook_url, webhook_secret, max_attempts, retry_backoff, retry_on, webhook_retry_schedule)
    ON osmtalk.campaigns TO osmtalk_admin;
 GRANT SELECT, DELETE, INSERT (org_id, phone_number, reason, source), UPDATE (reason, source)
    ON osmtalk.dnc_entries TO osmtalk_admin;
@@ -127,24 +132,27 @@ GRANT SELECT, DELETE, INSERT (id, campaign_id, phone_number, variables, next_att
    ON osmtalk.leads TO osmtalk_admin;
 GRANT SELECT, DELETE ON osmtalk.calls TO osmtalk_admin;
 GRANT SELECT ON osmtalk.events, osmtalk.outbox, osmtalk.delivery_attempts, osmtalk.claims, osmtalk.paused, osmtalk.slots, osmtalk.tenant_isolation TO osmtalk_admin;
+GRANT SELECT, UPDATE (permanent_statuses) ON osmtalk.endpoints TO osmtalk_admin;
+GRANT SELECT ON osmtalk.waiting, osmtalk.endpoint_counters, osmtalk.stat_delivery, osmtalk.stat_endpoint TO osmtalk_admin;
 GRANT SELECT ON osmtalk.due_leads, osmtalk.stale_calls, osmtalk.campaign_report, osmtalk.deliveries,
 	  osmtalk.in_flight, osmtalk.not_adopted, osmtalk.worker_status, osmtalk.retained TO osmtalk_admin;
 GRANT EXECUTE ON FUNCTION osmtalk.requeue_lead(text, timestamptz), osmtalk.send_test_event(text, text), osmtalk.redeliver(text),
 	  osmtalk.rotate_webhook_secret(text, text, interval),
+	  osmtalk.enable_endpoint(text), osmtalk.disable_endpoint(text, text), osmtalk.reset_statistics(),
 	  osmtalk.pause(), osmtalk.resume(), osmtalk.adopt(boolean), osmtalk.apply_retention() TO osmtalk_admin;
 
 /* ---- monitoring: no phone numbers, no bodies, no secrets, no URLs but in deliveries ---- */
 
-GRANT SELECT ON osmtalk.campaign_report, osmtalk.deliveries, osmtalk.in_flight, osmtalk.not_adopted,
+GRANT SELECT ON osmtalk.endpoint_counters, osmtalk.stat_delivery, osmtalk.stat_endpoint, osmtalk.campaign_report, osmtalk.deliveries, osmtalk.in_flight, osmtalk.not_adopted,
 	  osmtalk.worker_status, osmtalk.retained TO osmtalk_monitor;
-GRANT SELECT (org_id) ON osmtalk.org_settings TO osmtalk_monitor;
-GRANT SELECT (id, org_id, agent_id, name, max_attempts, retry_backoff, retry_on) ON osmtalk.campaigns TO osmtalk_monitor;
+GRANT SELECT (org_id, webhook_retry_schedule) ON osmtalk.org_settings TO osmtalk_monitor;
+GRANT SELECT (id, org_id, agent_id, name, max_attempts, retry_backoff, retry_on, webhook_retry_schedule) ON osmtalk.campaigns TO osmtalk_monitor;
 GRANT SELECT (id, campaign_id, status, disposition, attempts, next_attempt_at, call_id, completed_at) ON osmtalk.leads TO osmtalk_monitor;
 GRANT SELECT (id, org_id, agent_id, lead_id, direction, started_at, answered_at, ended_at, sip_status_code, voicemail_detected,
 			  status, placed_at, decided_at, analyzed_at, awaiting_since, origin) ON osmtalk.calls TO osmtalk_monitor;
 GRANT SELECT (id, type, org_id, campaign_id, lead_id, call_id, created_at, skipped_reason, slot) ON osmtalk.events TO osmtalk_monitor;
 GRANT SELECT (event_id, attempt, started_at, duration_ms, http_status, error, slot) ON osmtalk.delivery_attempts TO osmtalk_monitor;
-GRANT SELECT ON osmtalk.outbox, osmtalk.claims, osmtalk.paused, osmtalk.slots, osmtalk.tenant_isolation TO osmtalk_monitor;
+GRANT SELECT ON osmtalk.outbox, osmtalk.claims, osmtalk.waiting, osmtalk.paused, osmtalk.slots, osmtalk.tenant_isolation TO osmtalk_monitor;
 
 -- what the views of the status and the slots call
 GRANT EXECUTE ON FUNCTION osmtalk.worker_slots(), osmtalk.current_origin(), osmtalk.current_slot(), osmtalk.slot_is_over(smallint)

@@ -154,6 +154,11 @@ LANGUAGE c VOLATILE AS 'MODULE_PATHNAME', 'osmtalk_start_worker';
 COMMENT ON FUNCTION osmtalk.start_worker() IS
 'Asks for a worker in this database when the transaction commits; warns if the library is not preloaded. The install script calls it';
 
+CREATE FUNCTION osmtalk.wake_for_waiting() RETURNS void
+LANGUAGE c AS 'MODULE_PATHNAME', 'osmtalk_wake_for_waiting';
+COMMENT ON FUNCTION osmtalk.wake_for_waiting() IS
+'Internal: has the worker see which waiting events can go, once this commits';
+
 CREATE FUNCTION osmtalk.pause_changed() RETURNS trigger
 LANGUAGE c SECURITY DEFINER AS 'MODULE_PATHNAME', 'osmtalk_pause_changed';
 COMMENT ON FUNCTION osmtalk.pause_changed() IS

@@ -12,11 +12,13 @@
 CREATE TABLE osmtalk.org_settings (
 	org_id text PRIMARY KEY,
 	default_webhook_url text,
-	webhook_secret text
+	webhook_secret text,
+	webhook_retry_schedule interval[]
 );
 COMMENT ON TABLE osmtalk.org_settings IS 'One row per organisation, the tenant';
 COMMENT ON COLUMN osmtalk.org_settings.default_webhook_url IS 'Where events go that have no URL of a campaign; null or empty: nowhere';
 COMMENT ON COLUMN osmtalk.org_settings.webhook_secret IS 'Signs events where the campaign has no secret; null or empty: they are sent unsigned';
+COMMENT ON COLUMN osmtalk.org_settings.webhook_retry_schedule IS 'How long after a failed attempt the next is due, in order, where the campaign has no schedule; null or empty: there is none';
 
 CREATE TABLE osmtalk.agents (
 	id text PRIMARY KEY DEFAULT osmtalk.new_id('agent'),
@@ -43,7 +45,8 @@ CREATE TABLE osmtalk.campaigns (
 		CHECK (retry_backoff >= interval '0' AND retry_backoff <= interval '10 years'
 			   AND extract(year FROM retry_backoff) BETWEEN -10 AND 10),
 	retry_on osmtalk.lead_status[] NOT NULL DEFAULT '{failed}'
-		CHECK (retry_on <@ '{failed,no_answer,busy,voicemail}'::osmtalk.lead_status[])
+		CHECK (retry_on <@ '{failed,no_answer,busy,voicemail}'::osmtalk.lead_status[]),
+	webhook_retry_schedule interval[]
 );
 CREATE INDEX campaigns_org_id_idx ON osmtalk.campaigns (org_id);
 CREATE INDEX campaigns_agent_id_idx ON osmtalk.campaigns (agent_id);
@@ -53,6 +56,7 @@ COMMENT ON COLUMN osmtalk.campaigns.webhook_secret IS 'Signs the campaign''s eve
 COMMENT ON COLUMN osmtalk.campaigns.max_attempts IS 'How many calls a lead gets in all while its outcome is one of retry_on';
 COMMENT ON COLUMN osmtalk.campaigns.retry_backoff IS 'How long after the decision a lead is due again';
 COMMENT ON COLUMN osmtalk.campaigns.retry_on IS 'The outcomes that put a lead back to pending: any of failed, no_answer, busy, voicemail';
+COMMENT ON COLUMN osmtalk.campaigns.webhook_retry_schedule IS 'How long after a failed attempt the next is due, in order; empty: there is none; null: the organisation''s';
 
 /*
  * What rotate_webhook_secret() has replaced.  Apart from the current ones, so
@@ -203,6 +207,7 @@ CREATE TABLE osmtalk.outbox (
 	xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
 	worker_deaths smallint NOT NULL DEFAULT 0,
 	slot smallint NOT NULL DEFAULT osmtalk.current_slot(),
+	retries smallint NOT NULL DEFAULT 0,
 	-- a queue for each endpoint, read on from where the worker was
 	PRIMARY KEY (endpoint_hash, id)
 )
@@ -217,10 +222,11 @@ COMMENT ON TABLE osmtalk.outbox IS 'One row per event still to be delivered, gon
 COMMENT ON COLUMN osmtalk.outbox.due_at IS 'Not sent before';
 COMMENT ON COLUMN osmtalk.outbox.attempts IS 'Attempts that have ended, those of an earlier delivery included';
 COMMENT ON COLUMN osmtalk.outbox.origin IS 'current_origin() of the database that enqueued it; rows of another are never sent, see adopt()';
-COMMENT ON COLUMN osmtalk.outbox.endpoint_hash IS 'endpoint_hash() of the URL when it was enqueued: which queue it waits in; 0: not known. It is sent to the URL in force then';
+COMMENT ON COLUMN osmtalk.outbox.endpoint_hash IS 'endpoint_hash() of the URL when it was enqueued: which queue it waits in; 0: not known; 1: it waits for due_at or its endpoint. It is sent to the URL in force then';
 COMMENT ON COLUMN osmtalk.outbox.xid IS 'The transaction that enqueued it';
 COMMENT ON COLUMN osmtalk.outbox.worker_deaths IS 'In how many worker deaths in succession it was in flight';
 COMMENT ON COLUMN osmtalk.outbox.slot IS 'The event''s; if it is another, the worker sets it right';
+COMMENT ON COLUMN osmtalk.outbox.retries IS 'How much of the retry schedule has been used up';
 
 /*
  * What the worker has taken to send, a row per batch: so a claim is durable

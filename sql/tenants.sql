@@ -24,8 +24,11 @@ CREATE POLICY tenant ON osmtalk.outbox USING (EXISTS (
 	SELECT FROM osmtalk.events e WHERE e.id = event_id AND e.org_id = (SELECT osmtalk.current_org_id())));
 CREATE POLICY tenant ON osmtalk.delivery_attempts USING (EXISTS (
 	SELECT FROM osmtalk.events e WHERE e.id = event_id AND e.org_id = (SELECT osmtalk.current_org_id())));
--- a batch is of many organisations' events
+CREATE POLICY tenant ON osmtalk.endpoints USING (org_id = (SELECT osmtalk.current_org_id()));
+-- a batch is of many organisations' events; what waits, and counters, are seen through views
 CREATE POLICY tenant ON osmtalk.claims USING (false);
+CREATE POLICY tenant ON osmtalk.waiting USING (false);
+CREATE POLICY tenant ON osmtalk.endpoint_counters USING (false);
 
 CREATE TABLE osmtalk.tenant_isolation (
 	only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one),

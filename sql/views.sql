@@ -56,9 +56,20 @@ CREATE VIEW osmtalk.deliveries WITH (security_barrier = true) AS
 		   END AS error,
 		   e.created_at,
 		   last.started_at AS last_attempt_at,
-		   a.delivered_at
+		   a.delivered_at,
+		   CASE
+			WHEN o.id IS NULL THEN NULL
+			WHEN (SELECT EXISTS (SELECT FROM osmtalk.paused)) THEN 'resume(): sending is paused'
+			WHEN o.origin <> (SELECT osmtalk.current_origin()) THEN 'adopt(): it was enqueued in another database'
+			WHEN h.state = 'disabled' THEN 'enable_endpoint(): the endpoint is disabled, ' || h.disabled_reason
+			WHEN h.state = 'probing' THEN format('the endpoint, which fails: %s; an event is sent there at %s', h.last_error, h.next_probe_at)
+			WHEN w.outbox_id IS NOT NULL AND o.retries > 0 THEN format('retry %s at %s', o.retries, w.due_at)
+			WHEN w.outbox_id IS NOT NULL OR o.due_at > now() THEN format('its time, %s', o.due_at)
+		   END AS waits_for
 	  FROM osmtalk.events e
 	  LEFT JOIN osmtalk.outbox o ON o.event_id = e.id
+	  LEFT JOIN osmtalk.waiting w ON w.outbox_id = o.id
+	  LEFT JOIN osmtalk.endpoints h ON h.id = w.endpoint_id
 	  LEFT JOIN LATERAL (
 		SELECT d.attempt, d.url, d.http_status, d.error, d.started_at
 		  FROM osmtalk.delivery_attempts d WHERE d.event_id = e.id AND d.slot = e.slot
@@ -80,6 +91,7 @@ COMMENT ON VIEW osmtalk.deliveries IS
 COMMENT ON COLUMN osmtalk.deliveries.url IS 'The last attempted, else where it would go now; redacted_url() of it for whoever may not read the url of delivery_attempts';
 COMMENT ON COLUMN osmtalk.deliveries.attempts IS 'POSTs made or refused';
 COMMENT ON COLUMN osmtalk.deliveries.delivered_at IS 'The first 2xx';
+COMMENT ON COLUMN osmtalk.deliveries.waits_for IS 'Of one that is pending: why it is not being sent; null when its turn is to come';
 
 /*
  * Rows that carry another database's origin: neither sent nor timed out.

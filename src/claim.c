@@ -17,6 +17,7 @@
 #include "claimed.h"
 #include "endpoint.h"
 #include "ownership.h"
+#include "retries.h"
 #include "ring.h"
 #include "settle.h"
 #include "statements.h"
@@ -27,28 +28,44 @@
 #define LOCKED_PAUSE_US 1000000
 
 /*
+ * What is to be known of an event, and of where it goes: from "e", the event,
+ * with what is joined to it.  While all endpoints are well, which one question
+ * per statement tells, nobody asks for the event's.
+ */
+#define EVENT_COLUMNS "t.url, t.secret, e.body, e.org_id, t.retry_schedule::pg_catalog.text, h.id, h.standing"
+#define EVENT_TABLES                                                                                                  \
+	"  LEFT JOIN LATERAL osmtalk.delivery_target(e.type, e.org_id, e.campaign_id) t ON true"                          \
+	"  LEFT JOIN LATERAL (SELECT x.id,"                                                                               \
+	"		 osmtalk.endpoint_standing(x.state, x.disabled_by, x.next_probe_at, t.retry_schedule IS NOT NULL) AS standing" \
+	"	  FROM osmtalk.endpoints x"                                                                                     \
+	"	 WHERE (SELECT EXISTS (SELECT FROM osmtalk.endpoints a"                                                         \
+	"							WHERE a.consecutive_failures OPERATOR(pg_catalog.>) 0"                                                    \
+	"							   OR a.state OPERATOR(pg_catalog.<>) 'healthy'::osmtalk.endpoint_state))"                                \
+	"	   AND x.id OPERATOR(pg_catalog.=) osmtalk.endpoint_id(e.org_id, t.url)"                                        \
+	"	OFFSET 0) h ON true"
+
+/*
  * Up to n rows of each endpoint, beyond one id and up to another.  Events are
  * looked for in one partition, the one in which the last were: an executor
  * that has to be ready for all of them takes longer to start than a small
  * batch to read.  Each is found by its key, whatever the planner thinks of the
  * table when it is asked.
  */
-#define READ_ROWS                                                                                                          \
-	"SELECT w.number, o.id, o.event_id, o.attempts, o.due_at, o.worker_deaths, t.url, t.secret, e.body, o.touched, o.slot" \
-	"  FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4))"        \
-	"		WITH ORDINALITY w (endpoint_hash, after, until, n, number)"                                                         \
-	" CROSS JOIN LATERAL ("                                                                                                \
-	"	SELECT r.id, r.event_id, r.attempts, r.due_at, r.worker_deaths, r.slot,"                                             \
-	"		   r.xmax OPERATOR(pg_catalog.<>) '0'::pg_catalog.xid AS touched"                                                   \
-	"	  FROM osmtalk.outbox r"                                                                                             \
-	"	 WHERE r.endpoint_hash OPERATOR(pg_catalog.=) w.endpoint_hash"                                                       \
-	"	   AND r.id OPERATOR(pg_catalog.>) w.after AND r.id OPERATOR(pg_catalog.<=) w.until"                                 \
-	"	   AND r.origin OPERATOR(pg_catalog.=) $5"                                                                           \
-	"	 ORDER BY r.id LIMIT w.n) o"                                                                                         \
-	"  LEFT JOIN LATERAL (SELECT v.type, v.org_id, v.campaign_id, v.body FROM osmtalk.events_%s v"                         \
-	"					   WHERE v.slot OPERATOR(pg_catalog.=) o.slot AND v.id OPERATOR(pg_catalog.=) o.event_id"                        \
-	"					  OFFSET 0) e ON true"                                                                                           \
-	"  LEFT JOIN LATERAL osmtalk.delivery_target(e.type, e.org_id, e.campaign_id) t ON true"
+#define READ_ROWS                                                                                                   \
+	"SELECT w.number, o.id, o.event_id, o.attempts, o.due_at, o.worker_deaths, o.touched, o.slot, " EVENT_COLUMNS   \
+	"  FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4))" \
+	"		WITH ORDINALITY w (endpoint_hash, after, until, n, number)"                                                  \
+	" CROSS JOIN LATERAL ("                                                                                         \
+	"	SELECT r.id, r.event_id, r.attempts, r.due_at, r.worker_deaths, r.slot,"                                      \
+	"		   r.xmax OPERATOR(pg_catalog.<>) '0'::pg_catalog.xid AS touched"                                            \
+	"	  FROM osmtalk.outbox r"                                                                                      \
+	"	 WHERE r.endpoint_hash OPERATOR(pg_catalog.=) w.endpoint_hash"                                                \
+	"	   AND r.id OPERATOR(pg_catalog.>) w.after AND r.id OPERATOR(pg_catalog.<=) w.until"                          \
+	"	   AND r.origin OPERATOR(pg_catalog.=) $5"                                                                    \
+	"	 ORDER BY r.id LIMIT w.n) o"                                                                                  \
+	"  LEFT JOIN LATERAL (SELECT v.type, v.org_id, v.campaign_id, v.body FROM osmtalk.events_%s v"                  \
+	"					   WHERE v.slot OPERATOR(pg_catalog.=) o.slot AND v.id OPERATOR(pg_catalog.=) o.event_id"                 \
+	"					  OFFSET 0) e ON true" EVENT_TABLES
 #define READ_ROWS_TYPES                                                 \
 	{                                                                   \
 		INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT4ARRAYOID, TEXTOID \
@@ -57,15 +74,14 @@
 /* Events that are in another slot. */
 static OsmtalkStatement read_others = {
 	"osmtalk: claim events",
-	"SELECT k.number, o.slot, t.url, t.secret, e.body"
+	"SELECT k.number, o.slot, " EVENT_COLUMNS
 	"  FROM " OSMTALK_KEYS
 	" CROSS JOIN LATERAL (SELECT r.event_id, r.slot FROM osmtalk.outbox r"
 	"					   WHERE r.endpoint_hash OPERATOR(pg_catalog.=) k.endpoint_hash AND r.id OPERATOR(pg_catalog.=) k.id"
 	"					  OFFSET 0) o"
 	" CROSS JOIN LATERAL (SELECT v.type, v.org_id, v.campaign_id, v.body FROM osmtalk.events v"
 	"					   WHERE v.slot OPERATOR(pg_catalog.=) o.slot AND v.id OPERATOR(pg_catalog.=) o.event_id"
-	"					  OFFSET 0) e"
-	"  LEFT JOIN LATERAL osmtalk.delivery_target(e.type, e.org_id, e.campaign_id) t ON true",
+	"					  OFFSET 0) e" EVENT_TABLES,
 	2,
 	{INT8ARRAYOID, INT8ARRAYOID}};
 
@@ -81,8 +97,7 @@ static OsmtalkStatement find_events = {
 	"	 WHERE o.endpoint_hash OPERATOR(pg_catalog.=) k.endpoint_hash AND o.id OPERATOR(pg_catalog.=) k.id"
 	"	   AND e.id OPERATOR(pg_catalog.=) o.event_id"
 	"	RETURNING k.number, e.slot, e.type, e.org_id, e.campaign_id, e.body)"
-	" SELECT f.number, f.slot, t.url, t.secret, f.body FROM found f"
-	"  LEFT JOIN LATERAL osmtalk.delivery_target(f.type, f.org_id, f.campaign_id) t ON true",
+	" SELECT e.number, e.slot, " EVENT_COLUMNS "  FROM found e" EVENT_TABLES,
 	2,
 	{INT8ARRAYOID, INT8ARRAYOID}};
 
@@ -120,19 +135,36 @@ static dlist_head claimed = DLIST_STATIC_INIT(claimed);
 
 static int16 last_slot = 0; /* of an event that was claimed */
 
+/* EVENT_COLUMNS, the first of which has that number. */
+static void
+read_event(OsmtalkDelivery *d, HeapTuple tuple, int first)
+{
+	MemoryContext context = osmtalk_delivery_context();
+	bool isnull;
+	Datum standing = osmtalk_column(tuple, first + 6, &isnull);
+
+	d->standing = isnull ? OSMTALK_STANDING_SEND : *VARDATA_ANY(DatumGetTextPP(standing));
+	d->url = osmtalk_text_column(tuple, first, context, NULL);
+	d->secret = osmtalk_secret_column(tuple, first + 1, context, &d->unsignable);
+	osmtalk_wipe_column(tuple, first + 1);
+	d->body = osmtalk_text_column(tuple, first + 2, context, &d->body_len);
+	d->org_id = osmtalk_text_column(tuple, first + 3, context, NULL);
+	d->retry_schedule = osmtalk_text_column(tuple, first + 4, context, NULL);
+	d->endpoint_id = osmtalk_text_column(tuple, first + 5, context, NULL);
+}
+
 /* Adds it to those claimed as soon as it exists: should memory run out in the middle, it is freed with them. */
 static OsmtalkDelivery *
 make_delivery(HeapTuple tuple, int64 id, int64 endpoint_hash)
 {
 	OsmtalkDelivery *d = osmtalk_delivery_create(id, endpoint_hash, &claimed);
-	MemoryContext context = osmtalk_delivery_context();
 	bool isnull;
 
-	d->event_id = osmtalk_text_column(tuple, 3, context, NULL);
+	d->event_id = osmtalk_text_column(tuple, 3, osmtalk_delivery_context(), NULL);
 	d->attempt = DatumGetInt32(osmtalk_column(tuple, 4, &isnull)) + 1;
-	d->url = osmtalk_text_column(tuple, 7, context, NULL);
-	d->secret = osmtalk_secret_column(tuple, 8, context, &d->unsignable);
-	d->body = osmtalk_text_column(tuple, 9, context, &d->body_len);
+	d->touched = DatumGetBool(osmtalk_column(tuple, 7, &isnull));
+	d->slot = DatumGetInt16(osmtalk_column(tuple, 8, &isnull));
+	read_event(d, tuple, 9);
 	return d;
 }
 
@@ -264,7 +296,7 @@ was_due_at_once(HeapTuple tuple)
 
 /* Takes the row, or leaves it for later. */
 static void
-take_row(OsmtalkScheduler *scheduler, Window *w, HeapTuple tuple, TimestampTz now)
+take_row(OsmtalkScheduler *scheduler, Window *w, HeapTuple tuple, TimestampTz now, OsmtalkWaits *waits)
 {
 	bool isnull;
 	int64 id = DatumGetInt64(osmtalk_column(tuple, 2, &isnull));
@@ -278,7 +310,11 @@ take_row(OsmtalkScheduler *scheduler, Window *w, HeapTuple tuple, TimestampTz no
 	w->last = id;
 	if (osmtalk_is_claimed(id))
 		return;
-	if (due_at > now && !was_due_at_once(tuple))
+	if (due_at > now && was_due_at_once(tuple))
+		due_at = now;
+	if (due_at > TimestampTzPlusMilliseconds(now, OSMTALK_SOON_MS))
+		osmtalk_note_wait(waits, w->endpoint->hash, id, NULL);
+	else if (due_at > now)
 		ok = osmtalk_scheduler_found_later(scheduler, w->endpoint, id, due_at);
 	else if (deaths >= OSMTALK_SUSPECT_DEATHS && !t->suspect)
 		ok = osmtalk_scheduler_found_suspect(scheduler, w->endpoint, id);
@@ -286,8 +322,6 @@ take_row(OsmtalkScheduler *scheduler, Window *w, HeapTuple tuple, TimestampTz no
 	{
 		d = make_delivery(tuple, id, w->endpoint->hash);
 		d->claimed_at = now;
-		d->touched = DatumGetBool(osmtalk_column(tuple, 10, &isnull));
-		d->slot = DatumGetInt16(osmtalk_column(tuple, 11, &isnull));
 		w->tickets = t->next_ready;
 		d->ticket = t;
 		t->delivery = d;
@@ -326,10 +360,7 @@ find_missing_events(OsmtalkStatement *statement)
 		OsmtalkDelivery *d = missing[DatumGetInt64(osmtalk_column(tuple, 1, &isnull)) - 1];
 
 		d->slot = DatumGetInt16(osmtalk_column(tuple, 2, &isnull));
-		d->url = osmtalk_text_column(tuple, 3, osmtalk_delivery_context(), NULL);
-		d->secret = osmtalk_secret_column(tuple, 4, osmtalk_delivery_context(), &d->unsignable);
-		d->body = osmtalk_text_column(tuple, 5, osmtalk_delivery_context(), &d->body_len);
-		osmtalk_wipe_column(tuple, 4);
+		read_event(d, tuple, 3);
 	}
 	SPI_freetuptable(SPI_tuptable);
 }
@@ -345,6 +376,15 @@ note_slot(void)
 	last = dlist_container(OsmtalkDelivery, node, dlist_tail_node(&claimed));
 	if (last->slot >= -1 && last->slot < OSMTALK_SLOTS)
 		last_slot = last->slot;
+}
+
+/* The event is not sent now. */
+static void
+leave(OsmtalkDelivery *d)
+{
+	d->ticket->delivery = NULL;
+	dlist_delete(&d->node);
+	osmtalk_delivery_free(d);
 }
 
 /*
@@ -381,9 +421,25 @@ leave_locked(OsmtalkScheduler *scheduler, TimestampTz now)
 			continue;
 		if (!osmtalk_scheduler_found_later(scheduler, d->ticket->endpoint, d->outbox_id, now + LOCKED_PAUSE_US))
 			ereport(ERROR, errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory"));
-		d->ticket->delivery = NULL;
-		dlist_delete(&d->node);
-		osmtalk_delivery_free(d);
+		leave(d);
+	}
+}
+
+/* Those whose endpoint is left alone, or gets but one now and then. */
+static void
+leave_waiting(OsmtalkWaits *waits)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &claimed)
+	{
+		OsmtalkDelivery *d = dlist_container(OsmtalkDelivery, node, iter.cur);
+
+		if (d->standing == OSMTALK_STANDING_SEND ||
+			(d->standing == OSMTALK_STANDING_PROBE && osmtalk_begin_probe(d->endpoint_id)))
+			continue;
+		osmtalk_note_wait(waits, d->endpoint_hash, d->outbox_id, d->endpoint_id);
+		leave(d);
 	}
 }
 
@@ -407,6 +463,7 @@ osmtalk_claim(OsmtalkScheduler *scheduler, bool all_found)
 	TimestampTz now;
 	Window *windows;
 	int nwindows;
+	OsmtalkWaits waits = {0};
 
 	pick_all(scheduler);
 	if (npicked == 0)
@@ -421,8 +478,8 @@ osmtalk_claim(OsmtalkScheduler *scheduler, bool all_found)
 		HeapTuple tuple = SPI_tuptable->vals[i];
 		int64 number = DatumGetInt64(osmtalk_column(tuple, 1, &isnull));
 
-		take_row(scheduler, &windows[number - 1], tuple, now);
-		osmtalk_wipe_column(tuple, 8);
+		take_row(scheduler, &windows[number - 1], tuple, now, &waits);
+		osmtalk_wipe_column(tuple, 10);
 	}
 	SPI_freetuptable(SPI_tuptable);
 	for (int i = 0; i < nwindows; i++)
@@ -433,8 +490,10 @@ osmtalk_claim(OsmtalkScheduler *scheduler, bool all_found)
 	leave_locked(scheduler, now);
 	find_missing_events(&read_others);
 	find_missing_events(&find_events);
+	leave_waiting(&waits);
 	note_slot();
 	end_unused_tickets(scheduler);
+	osmtalk_put_waiting(&waits);
 
 	if (!dlist_is_empty(&claimed))
 	{

@@ -103,6 +103,12 @@ osmtalk_delivery_free(OsmtalkDelivery *d)
 		pfree(d->url);
 	if (d->body != NULL)
 		pfree(d->body);
+	if (d->org_id != NULL)
+		pfree(d->org_id);
+	if (d->retry_schedule != NULL)
+		pfree(d->retry_schedule);
+	if (d->endpoint_id != NULL)
+		pfree(d->endpoint_id);
 	pfree(d);
 }
 

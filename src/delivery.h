@@ -40,6 +40,11 @@ typedef struct OsmtalkBatch
 /* sockets of one request that are remembered, the last of them */
 #define OSMTALK_MOST_OPENED 4
 
+/* the first letters of what endpoint_standing() returns */
+#define OSMTALK_STANDING_SEND 's'
+#define OSMTALK_STANDING_PROBE 'p'
+#define OSMTALK_STANDING_WAIT 'w'
+
 typedef struct OsmtalkDelivery
 {
 	dlist_node node; /* in the list of those to settle */
@@ -58,6 +63,10 @@ typedef struct OsmtalkDelivery
 	char *secret; /* NULL: unsigned; wiped once the signature is made */
 	char *body;	  /* NULL: the event was removed */
 	size_t body_len;
+	char *org_id;			/* NULL: the event was removed */
+	char *retry_schedule;	/* interval[], as text; NULL: there is none */
+	char *endpoint_id;		/* NULL: all is well with the endpoint */
+	char standing;			/* of the endpoint, see OSMTALK_STANDING_ */
 	TimestampTz claimed_at; /* URL and secret are those of then */
 
 	/* while it is being sent */
@@ -94,6 +103,9 @@ typedef struct OsmtalkDelivery
 	char detail[OSMTALK_DELIVERY_ERROR_LEN]; /* of the error, for the log alone; empty: there is none */
 	char response[OSMTALK_RESPONSE_LEN];
 	size_t response_len;
+	bool permanent;		/* the attempt was not made, and another would not be either */
+	double retry_after; /* seconds that the receiver asks for before another; 0: none */
+	bool retried;		/* there will be another attempt */
 } OsmtalkDelivery;
 
 #endif

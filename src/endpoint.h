@@ -18,6 +18,9 @@
 #define PGDLLEXPORT __attribute__((visibility("default")))
 #endif
 
+/* events that wait for their time or their endpoint are in a queue of their own, see sql/retries.sql */
+#define OSMTALK_WAITING_QUEUE 1
+
 /* the longest name is that of a host, 253 bytes; what is longer is cut */
 #define OSMTALK_ENDPOINT_LEN 300
 
@@ -29,7 +32,7 @@
 extern PGDLLEXPORT size_t osmtalk_endpoint_name(const char *url, size_t len, char name[OSMTALK_ENDPOINT_LEN]);
 
 /*
- * The same, and returns the hash of the name; 0 for "none": it fails by itself
+ * The same, and returns the hash of the name, never OSMTALK_WAITING_QUEUE; 0 for "none": it fails by itself
  * and has no need of a queue of its own.
  */
 extern PGDLLEXPORT int64_t osmtalk_endpoint_of(const char *url, size_t len, char name[OSMTALK_ENDPOINT_LEN]);

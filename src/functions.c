@@ -12,14 +12,19 @@
 
 #include "access/detoast.h"
 #include "access/xlog.h"
+#include "catalog/pg_type.h"
 #include "common/base64.h"
+#include "common/cryptohash.h"
 #include "common/hashfn.h"
+#include "common/sha2.h"
 #include "endpoint.h"
 #include "fmgr.h"
 #include "ids.h"
+#include "latency.h"
 #include "miscadmin.h"
 #include "signing.h"
 #include "url.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 #if PG_VERSION_NUM >= 160000
@@ -32,6 +37,8 @@ PG_FUNCTION_INFO_V1(osmtalk_signature);
 PG_FUNCTION_INFO_V1(osmtalk_verify_signature);
 PG_FUNCTION_INFO_V1(osmtalk_new_webhook_secret);
 PG_FUNCTION_INFO_V1(osmtalk_endpoint_hash);
+PG_FUNCTION_INFO_V1(osmtalk_endpoint_id);
+PG_FUNCTION_INFO_V1(osmtalk_latency_bounds);
 PG_FUNCTION_INFO_V1(osmtalk_is_webhook_url);
 
 /* ---- ids ---- */
@@ -153,8 +160,9 @@ int64
 osmtalk_endpoint_of(const char *url, size_t len, char name[OSMTALK_ENDPOINT_LEN])
 {
 	size_t n = osmtalk_endpoint_name(url, len, name);
+	int64 hash = n == 0 ? 0 : (int64) hash_bytes_extended((const unsigned char *) name, (int) n, 0);
 
-	return n == 0 ? 0 : (int64) hash_bytes_extended((const unsigned char *) name, (int) n, 0);
+	return hash == OSMTALK_WAITING_QUEUE ? 0 : hash;
 }
 
 Datum
@@ -164,6 +172,46 @@ osmtalk_endpoint_hash(PG_FUNCTION_ARGS)
 	char name[OSMTALK_ENDPOINT_LEN];
 
 	PG_RETURN_INT64(osmtalk_endpoint_of(VARDATA_ANY(url), VARSIZE_ANY_EXHDR(url), name));
+}
+
+/* Of 96 bits, so that nobody finds another organisation and URL with the same. */
+Datum
+osmtalk_endpoint_id(PG_FUNCTION_ARGS)
+{
+	static const char digits[] = "0123456789abcdef";
+	text *org_id = PG_GETARG_TEXT_PP(0);
+	text *url = PG_GETARG_TEXT_PP(1);
+	pg_cryptohash_ctx *context = pg_cryptohash_create(PG_SHA256);
+	uint8 hash[PG_SHA256_DIGEST_LENGTH];
+	char id[3 + 24 + 1] = "ep_";
+
+	/* no URL has a line's end in it: it separates them */
+	if (context == NULL || pg_cryptohash_init(context) < 0 ||
+		pg_cryptohash_update(context, (const uint8 *) VARDATA_ANY(org_id), VARSIZE_ANY_EXHDR(org_id)) < 0 ||
+		pg_cryptohash_update(context, (const uint8 *) "\n", 1) < 0 ||
+		pg_cryptohash_update(context, (const uint8 *) VARDATA_ANY(url), VARSIZE_ANY_EXHDR(url)) < 0 ||
+		pg_cryptohash_final(context, hash, sizeof(hash)) < 0)
+		ereport(ERROR,
+				errcode(ERRCODE_INTERNAL_ERROR),
+				errmsg("could not compute a SHA-256"));
+	pg_cryptohash_free(context);
+	for (int i = 0; i < 12; i++)
+	{
+		id[3 + 2 * i] = digits[hash[i] >> 4];
+		id[4 + 2 * i] = digits[hash[i] & 15];
+	}
+	id[3 + 24] = '\0';
+	PG_RETURN_TEXT_P(cstring_to_text(id));
+}
+
+Datum
+osmtalk_latency_bounds(PG_FUNCTION_ARGS)
+{
+	Datum bounds[OSMTALK_LATENCIES - 1];
+
+	for (int i = 0; i < lengthof(bounds); i++)
+		bounds[i] = Int32GetDatum(osmtalk_latency_bound[i]);
+	PG_RETURN_ARRAYTYPE_P(construct_array(bounds, lengthof(bounds), INT4OID, sizeof(int32), true, TYPALIGN_INT));
 }
 
 Datum

@@ -222,6 +222,7 @@ begin(OsmtalkDelivery *d)
 {
 	Request *request;
 
+	d->permanent = d->body == NULL || d->url == NULL || d->unsignable;
 	if (d->body == NULL)
 		strlcpy(d->error, "not sent: the event was removed", sizeof(d->error));
 	else if (d->url == NULL)

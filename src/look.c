@@ -16,6 +16,7 @@
 #include "access/transam.h"
 #include "catalog/pg_type.h"
 #include "claimed.h"
+#include "endpoint.h"
 #include "look.h"
 #include "ownership.h"
 #include "statements.h"
@@ -51,7 +52,7 @@ static OsmtalkStatement look_new = {
 /*
  * From time to time one that does more, so that an idle worker runs one
  * statement per poll: a row without a transaction says that calls are overdue,
- * rows are not adopted, or sending is paused.
+ * rows are not adopted, sending is paused, or events that wait can go.
  */
 static OsmtalkStatement look_and_check = {
 	"osmtalk: look for new events",
@@ -62,9 +63,11 @@ static OsmtalkStatement look_and_check = {
 	"SELECT NULL, NULL, 2 FROM osmtalk.not_adopted n"
 	" WHERE $7 AND (n.events OPERATOR(pg_catalog.>) 0 OR n.calls OPERATOR(pg_catalog.>) 0)"
 	" UNION ALL "
-	"SELECT NULL, NULL, 3 FROM osmtalk.paused p WHERE $8",
-	8,
-	{XID8OID, INT8OID, INT8OID, XID8OID, INT8OID, BOOLOID, BOOLOID, BOOLOID}};
+	"SELECT NULL, NULL, 3 FROM osmtalk.paused p WHERE $8"
+	" UNION ALL "
+	"SELECT NULL, NULL, 4 WHERE $9 AND osmtalk.has_releasable()",
+	9,
+	{XID8OID, INT8OID, INT8OID, XID8OID, INT8OID, BOOLOID, BOOLOID, BOOLOID, BOOLOID}};
 
 /* transactions from first to last, whose rows are to be looked at */
 typedef struct Range
@@ -177,7 +180,7 @@ begin_look(const Unseen *now)
 /* ---- the look ---- */
 
 static void
-look_at_all(OsmtalkScheduler *scheduler)
+look_at_all(OsmtalkLook *look, OsmtalkScheduler *scheduler)
 {
 	osmtalk_scheduler_clear(scheduler);
 	osmtalk_select(&look_all, NULL);
@@ -186,7 +189,11 @@ look_at_all(OsmtalkScheduler *scheduler)
 		int64 hash = int64_column(SPI_tuptable->vals[i], 1);
 		int64 before = int64_column(SPI_tuptable->vals[i], 2) - 1;
 
-		if (osmtalk_owns(hash))
+		if (!osmtalk_owns(hash))
+			continue;
+		if (hash == OSMTALK_WAITING_QUEUE)
+			look->waiting = true;
+		else
 			osmtalk_scheduler_found_more(scheduler, endpoint(scheduler, hash, before), before);
 	}
 	SPI_freetuptable(SPI_tuptable);
@@ -195,14 +202,14 @@ look_at_all(OsmtalkScheduler *scheduler)
 static bool
 wants_check(const OsmtalkLook *look)
 {
-	return look->check_overdue || look->check_adopted || look->check_paused;
+	return look->check_overdue || look->check_adopted || look->check_paused || look->check_waiting;
 }
 
 /* Goes on with the look; returns how many rows of the outbox were read. */
 static uint64
 look_on(OsmtalkLook *look, OsmtalkScheduler *scheduler)
 {
-	Datum values[8];
+	Datum values[9];
 	uint64 n = 0;
 	bool isnull;
 
@@ -214,6 +221,7 @@ look_on(OsmtalkLook *look, OsmtalkScheduler *scheduler)
 	values[5] = BoolGetDatum(look->check_overdue);
 	values[6] = BoolGetDatum(look->check_adopted);
 	values[7] = BoolGetDatum(look->check_paused);
+	values[8] = BoolGetDatum(look->check_waiting);
 	osmtalk_select(wants_check(look) ? &look_and_check : &look_new, values);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
@@ -227,6 +235,7 @@ look_on(OsmtalkLook *look, OsmtalkScheduler *scheduler)
 			look->overdue |= id == 1;
 			look->not_adopted |= id == 2;
 			look->paused |= id == 3;
+			look->releasable |= id == 4;
 			continue;
 		}
 		n++;
@@ -235,6 +244,11 @@ look_on(OsmtalkLook *look, OsmtalkScheduler *scheduler)
 		position_id = id;
 		if (!osmtalk_owns(position_hash) || osmtalk_is_claimed(id))
 			continue;
+		if (position_hash == OSMTALK_WAITING_QUEUE)
+		{
+			look->waiting = true;
+			continue;
+		}
 		e = endpoint(scheduler, position_hash, id - 1);
 		if (n == LOOK_BATCH && id > e->cursor)
 		{
@@ -246,7 +260,7 @@ look_on(OsmtalkLook *look, OsmtalkScheduler *scheduler)
 			ereport(ERROR, errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory"));
 	}
 	SPI_freetuptable(SPI_tuptable);
-	look->check_overdue = look->check_adopted = look->check_paused = false; /* once is enough */
+	look->check_overdue = look->check_adopted = look->check_paused = look->check_waiting = false; /* once is enough */
 	if (n < LOOK_BATCH)
 		go_to(current + 1);
 	return n;
@@ -263,7 +277,7 @@ osmtalk_look(OsmtalkLook *look, OsmtalkScheduler *scheduler)
 
 		nranges = current = 0;
 		if (look->reload)
-			look_at_all(scheduler);
+			look_at_all(look, scheduler);
 		else
 			begin_look(&now);
 		if (unseen.xip != NULL)

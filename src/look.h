@@ -16,12 +16,15 @@ typedef struct OsmtalkLook
 	bool check_overdue; /* are calls overdue? */
 	bool check_adopted; /* have rows of another database come? */
 	bool check_paused;	/* is sending paused? */
+	bool check_waiting; /* can events go that wait? */
 
 	/* found */
 	bool overdue;
 	bool not_adopted;
 	bool paused;
-	bool more; /* there is more to look at: the next look goes on */
+	bool releasable; /* some of those that wait can */
+	bool waiting;	 /* rows have come into their queue that may not be known */
+	bool more;		 /* there is more to look at: the next look goes on */
 } OsmtalkLook;
 
 /* Finds what has come since the last look, in the current transaction. */

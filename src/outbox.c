@@ -14,6 +14,7 @@
 #include "ownership.h"
 #include "settle.h"
 #include "statements.h"
+#include "tally.h"
 #include "utils/timestamp.h"
 
 /* how long rows are expected to be locked by others, once one was */
@@ -69,6 +70,7 @@ osmtalk_outbox_turn(OsmtalkTurn *turn, OsmtalkScheduler *scheduler)
 			turn->nresults++;
 			continue;
 		}
+		osmtalk_tally(d);
 		dlist_delete(&d->node);
 		osmtalk_delivery_free(d);
 	}

@@ -50,7 +50,8 @@ static OsmtalkColumn outbox_columns[] = {
 	{"origin", OSMTALK_TEXT, 0},
 	{"xid", OSMTALK_XID8, 0},
 	{"worker_deaths", OSMTALK_INT2, 0},
-	{"slot", OSMTALK_INT2, 0}};
+	{"slot", OSMTALK_INT2, 0},
+	{"retries", OSMTALK_INT2, 0}};
 static const char *const outbox_triggers[] = {"wake_worker", "before_insert", NULL};
 static OsmtalkTable outbox = {outbox_columns, lengthof(outbox_columns), NULL, outbox_triggers};
 
@@ -102,7 +103,8 @@ enqueue(Datum event_id, Datum endpoint_hash)
 		DirectFunctionCall1(osmtalk_current_origin, (Datum) 0),
 		FullTransactionIdGetDatum(GetTopFullTransactionId()),
 		Int16GetDatum(0),
-		DirectFunctionCall1(osmtalk_current_slot, (Datum) 0)};
+		DirectFunctionCall1(osmtalk_current_slot, (Datum) 0),
+		Int16GetDatum(0)};
 	bool isnull[lengthof(row)] = {false};
 
 	/* what before_insert does beyond that is for rows without an endpoint */

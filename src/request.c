@@ -385,6 +385,7 @@ osmtalk_request_prepare(CURL *easy, OsmtalkDelivery *d, struct curl_slist **head
 	d->proxied = osmtalk_proxy[0] != '\0';
 	if (target == OSMTALK_TARGET_NONE)
 	{
+		d->permanent = true;
 		strlcpy(d->error, "not sent: the webhook URL is not valid", sizeof(d->error));
 		return false;
 	}
@@ -395,6 +396,7 @@ osmtalk_request_prepare(CURL *easy, OsmtalkDelivery *d, struct curl_slist **head
 	/* an application may supply its own ids: one that is no header value is not sent as one */
 	if (!is_header_value(d->event_id))
 	{
+		d->permanent = true;
 		strlcpy(d->error, "the event's id cannot be sent in a header", sizeof(d->error));
 		return false;
 	}

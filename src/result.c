@@ -60,6 +60,7 @@ void
 osmtalk_request_finish(CURL *easy, OsmtalkDelivery *d, CURLcode code)
 {
 	long status = 0;
+	curl_off_t retry_after = 0;
 	bool failed = failed_at_proxy(easy, d, code);
 	/* a name may have several addresses: what counts is whether one could be connected to */
 	bool refused = d->refusal != OSMTALK_EGRESS_ALLOWED &&
@@ -79,13 +80,19 @@ osmtalk_request_finish(CURL *easy, OsmtalkDelivery *d, CURLcode code)
 	{
 		d->answered = true;
 		d->http_status = (int) status;
+		/* a date is counted from now */
+		if (curl_easy_getinfo(easy, CURLINFO_RETRY_AFTER, &retry_after) == CURLE_OK)
+			d->retry_after = (double) retry_after;
 		if (status >= 300 && status <= 399)
 			snprintf(d->error, sizeof(d->error), "HTTP %ld: redirects are not followed", status);
 		else if (status < 200 || status > 299)
 			snprintf(d->error, sizeof(d->error), "HTTP %ld", status);
 	}
 	else if (refused)
+	{
+		d->permanent = true;
 		strlcpy(d->error, REFUSAL, sizeof(d->error));
+	}
 	else if (failed)
 		strlcpy(d->error, curl_easy_strerror(CURLE_COULDNT_CONNECT), sizeof(d->error));
 	else if (d->flooded)

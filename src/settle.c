@@ -1,6 +1,7 @@
 /*
  * settle.c
- *		Records what came of deliveries: attempt rows in, outbox rows out.
+ *		Records what came of deliveries: attempt rows in, outbox rows out, or
+ *		back to wait for another attempt.
  *
  * At once for a whole batch.  Knows nothing of how results came.
  */
@@ -9,10 +10,10 @@
 #include "catalog/pg_type.h"
 #include "insert.h"
 #include "mb/pg_wchar.h"
+#include "retries.h"
 #include "settle.h"
 #include "statements.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 #if PG_VERSION_NUM >= 160000
 #include "varatt.h"
@@ -168,32 +169,6 @@ make_row(const OsmtalkDelivery *d, Datum *values, bool *isnull)
 	values[8] = Int16GetDatum(d->slot);
 }
 
-/* The statement's parameters: an array for each column. */
-static void
-make_arrays(const Datum *values, const bool *isnull, int n, Datum arrays[NATTEMPT_COLUMNS])
-{
-	Datum *column = palloc(n * sizeof(Datum));
-	bool *column_null = palloc(n * sizeof(bool));
-
-	for (int i = 0; i < NATTEMPT_COLUMNS; i++)
-	{
-		Oid type = get_element_type(record_attempts.argtypes[i]);
-		int16 len;
-		bool byval;
-		char align;
-		int dims[1] = {n};
-		int lbs[1] = {1};
-
-		for (int row = 0; row < n; row++)
-		{
-			column[row] = values[row * NATTEMPT_COLUMNS + i];
-			column_null[row] = isnull[row * NATTEMPT_COLUMNS + i];
-		}
-		get_typlenbyvalalign(type, &len, &byval, &align);
-		arrays[i] = PointerGetDatum(construct_md_array(column, column_null, 1, dims, lbs, type, len, byval, align));
-	}
-}
-
 /* Attempts of events in one slot. */
 static void
 record_in_slot(int slot, const Datum *values, const bool *isnull, int n)
@@ -207,7 +182,7 @@ record_in_slot(int slot, const Datum *values, const bool *isnull, int n)
 		snprintf(partition, sizeof(partition), "delivery_attempts_%02d", slot);
 	if (osmtalk_insert(partition, &attempts_slot, values, isnull, n))
 		return;
-	make_arrays(values, isnull, n, arrays);
+	osmtalk_make_arrays(&record_attempts, values, isnull, n, arrays);
 	osmtalk_execute(&record_attempts, arrays);
 }
 
@@ -231,7 +206,7 @@ record(OsmtalkDelivery **deliveries, int n, bool careful)
 		}
 		return;
 	}
-	make_arrays(values, isnull, n, arrays);
+	osmtalk_make_arrays(&record_attempts, values, isnull, n, arrays);
 	osmtalk_execute(&record_new_attempts, arrays);
 	if (SPI_processed < n)
 		osmtalk_execute(&renumber_attempts, arrays);
@@ -348,6 +323,8 @@ osmtalk_settle(dlist_head *results, OsmtalkCare care)
 		n = nremovable; /* the others are tried again */
 	if (n == 0)
 		return;
+	if (nremovable > 0)
+		nremovable = osmtalk_wait_for_retries(deliveries, nremovable);
 	if (nremovable > 0)
 		remove_outbox_rows(deliveries, nremovable);
 	record(deliveries, n, care != OSMTALK_SETTLE_ALL);

@@ -20,6 +20,7 @@
 #include "tcop/tcopprot.h"
 #include "utils/backend_status.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 #if PG_VERSION_NUM >= 160000
 #include "varatt.h"
@@ -276,6 +277,31 @@ osmtalk_wipe_column(HeapTuple tuple, int number)
 		OPENSSL_cleanse(VARDATA_SHORT(v), VARSIZE_SHORT(v) - VARHDRSZ_SHORT);
 	else
 		OPENSSL_cleanse((char *) v + VARHDRSZ, VARSIZE(v) - VARHDRSZ);
+}
+
+void
+osmtalk_make_arrays(const OsmtalkStatement *statement, const Datum *values, const bool *isnull, int n, Datum *arrays)
+{
+	Datum *column = palloc(n * sizeof(Datum));
+	bool *column_null = palloc(n * sizeof(bool));
+
+	for (int i = 0; i < statement->nargs; i++)
+	{
+		Oid type = get_element_type(statement->argtypes[i]);
+		int16 len;
+		bool byval;
+		char align;
+		int dims[1] = {n};
+		int lbs[1] = {1};
+
+		for (int row = 0; row < n; row++)
+		{
+			column[row] = values[row * statement->nargs + i];
+			column_null[row] = isnull[row * statement->nargs + i];
+		}
+		get_typlenbyvalalign(type, &len, &byval, &align);
+		arrays[i] = PointerGetDatum(construct_md_array(column, column_null, 1, dims, lbs, type, len, byval, align));
+	}
 }
 
 Datum

@@ -19,7 +19,7 @@ typedef struct OsmtalkStatement
 	const char *what; /* shown in pg_stat_activity */
 	const char *sql;
 	int nargs;
-	Oid argtypes[9];
+	Oid argtypes[10];
 	SPIPlanPtr plan;
 } OsmtalkStatement;
 
@@ -62,6 +62,9 @@ extern char *osmtalk_text_column(HeapTuple tuple, int number, MemoryContext cont
  */
 extern char *osmtalk_secret_column(HeapTuple tuple, int number, MemoryContext context, bool *too_long);
 extern void osmtalk_wipe_column(HeapTuple tuple, int number);
+
+/* The parameters, arrays, of a statement whose nth element are the nth row of these values, which follow each other. */
+extern void osmtalk_make_arrays(const OsmtalkStatement *statement, const Datum *values, const bool *isnull, int n, Datum *arrays);
 
 extern Datum osmtalk_int8_array(const int64 *elements, int n);
 extern Datum osmtalk_int4_array(const int32 *elements, int n);

@@ -37,6 +37,7 @@
 PG_FUNCTION_INFO_V1(osmtalk_wake_worker);
 PG_FUNCTION_INFO_V1(osmtalk_start_worker);
 PG_FUNCTION_INFO_V1(osmtalk_pause_changed);
+PG_FUNCTION_INFO_V1(osmtalk_wake_for_waiting);
 PG_FUNCTION_INFO_V1(osmtalk_worker_slots);
 
 OsmtalkShared *osmtalk_shared = NULL;
@@ -320,7 +321,7 @@ at_transaction_end(XactEvent event, void *arg)
 	/* there is no hurry to find what is not to be sent */
 	if (!osmtalk_enabled)
 		wake &= ~OSMTALK_WAKE_LOOK;
-	wake &= OSMTALK_WAKE_LOOK | OSMTALK_WAKE_RELOAD | OSMTALK_WAKE_PAUSE;
+	wake &= OSMTALK_WAKE_LOOK | OSMTALK_WAKE_RELOAD | OSMTALK_WAKE_PAUSE | OSMTALK_WAKE_WAITING;
 	if (wake != 0)
 		wake_workers(wake);
 }
@@ -368,6 +369,13 @@ osmtalk_start_worker(PG_FUNCTION_ARGS)
 				errmsg("osmtalk is not preloaded: events queue, nothing is sent"),
 				errhint("Add osmtalk to shared_preload_libraries and restart the server."));
 	osmtalk_wake_at_commit(OSMTALK_WAKE_START | OSMTALK_WAKE_RELOAD);
+	PG_RETURN_VOID();
+}
+
+Datum
+osmtalk_wake_for_waiting(PG_FUNCTION_ARGS)
+{
+	osmtalk_wake_at_commit(OSMTALK_WAKE_WAITING);
 	PG_RETURN_VOID();
 }
 

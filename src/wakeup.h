@@ -18,6 +18,7 @@
 #define OSMTALK_WAKE_START 0x04	   /* the extension was created, or sending resumed: a worker is wanted */
 #define OSMTALK_WAKE_LAUNCHER 0x08 /* the databases have changed */
 #define OSMTALK_WAKE_PAUSE 0x10	   /* sending was paused, or is no more: look which */
+#define OSMTALK_WAKE_WAITING 0x40  /* events that wait may go */
 #define OSMTALK_WAKE_UPDATE 0x20   /* the extension was updated: START, but a worker will find out by itself */
 
 typedef enum OsmtalkSlotState

@@ -29,15 +29,18 @@
 #include "utils/wait_event.h"
 
 #include "crash.h"
+#include "endpoint.h"
 #include "http.h"
 #include "objects.h"
 #include "outbox.h"
 #include "ownership.h"
 #include "retention.h"
+#include "retries.h"
 #include "sending.h"
 #include "settings.h"
 #include "slot.h"
 #include "statements.h"
+#include "tally.h"
 #include "upkeep.h"
 
 PG_MODULE_MAGIC;
@@ -48,6 +51,9 @@ PG_MODULE_MAGIC;
 
 /* and for rows of another database this often, while there is nothing to send */
 #define ADOPTED_INTERVAL_MS 5000
+
+/* and for events whose waiting is over this often, or more often */
+#define WAITING_INTERVAL_MS 1000
 
 /* results wait for others this long, or until there are so many, to be settled with them */
 #define SETTLE_DELAY_MS 5
@@ -95,6 +101,7 @@ static bool look_on_wanted = false; /* the last look did not see everything */
 static TimestampTz next_poll = 0;
 static TimestampTz next_overdue_check = 0;
 static TimestampTz next_adopted_check = 0;
+static TimestampTz next_waiting_check = 0;
 static TimestampTz next_claim = 0;		  /* not before, just to claim more; see CLAIM_PAUSE_MS */
 static TimestampTz next_share = DT_NOEND; /* when to ask others again for what is this one's share */
 static TimestampTz turn_after = 0;		  /* after a failure, not before */
@@ -251,7 +258,7 @@ reload_configuration(void)
 	set_limits();
 	osmtalk_http_reload();
 	/* they were worked out from the old intervals */
-	next_poll = next_overdue_check = 0;
+	next_poll = next_overdue_check = next_waiting_check = 0;
 	next_share = 0;
 }
 
@@ -270,6 +277,7 @@ limit_times(TimestampTz now)
 	next_poll = Min(next_poll, TimestampTzPlusMilliseconds(now, osmtalk_poll_interval));
 	next_overdue_check = Min(next_overdue_check, TimestampTzPlusMilliseconds(now, LONGEST_PAUSE_MS));
 	next_adopted_check = Min(next_adopted_check, TimestampTzPlusMilliseconds(now, ADOPTED_INTERVAL_MS));
+	next_waiting_check = Min(next_waiting_check, TimestampTzPlusMilliseconds(now, LONGEST_PAUSE_MS));
 	turn_after = Min(turn_after, TimestampTzPlusMilliseconds(now, LONGEST_PAUSE_MS));
 	settle_after = Min(settle_after, TimestampTzPlusMilliseconds(now, LOCKED_PAUSE_MS));
 	leave_after = Min(leave_after, TimestampTzPlusMilliseconds(now, PAUSE_GRACE_MS));
@@ -395,6 +403,10 @@ take_turn(TimestampTz now)
 	turn.look.check_overdue = first && now >= next_overdue_check;
 	turn.look.check_adopted = first && (reload_wanted || now >= next_adopted_check) &&
 		osmtalk_scheduler_appetite(scheduler, now) == OSMTALK_FULL;
+	turn.look.check_waiting = may_send() && osmtalk_owns(OSMTALK_WAITING_QUEUE) &&
+		((wake & OSMTALK_WAKE_WAITING) != 0 || now >= next_waiting_check);
+	if (turn.look.check_waiting)
+		next_waiting_check = TimestampTzPlusMilliseconds(now, Min(osmtalk_poll_interval, WAITING_INTERVAL_MS));
 	next_poll = TimestampTzPlusMilliseconds(now, osmtalk_poll_interval);
 	next_claim = TimestampTzPlusMilliseconds(now, CLAIM_PAUSE_MS);
 	if (turn.look.check_adopted)
@@ -435,6 +447,12 @@ take_turn(TimestampTz now)
 	}
 	if (turn.look.not_adopted)
 		osmtalk_report_not_adopted();
+	if (turn.look.waiting && osmtalk_find_waiting() > 0)
+		next_waiting_check = 0;
+	/* those that go are found by a look of their own */
+	if (turn.look.releasable && osmtalk_release_waiting() > 0)
+		next_poll = next_waiting_check = 0;
+	osmtalk_flush_tallies(GetCurrentTimestamp());
 }
 
 /*
@@ -655,4 +673,5 @@ leave(int code, Datum arg)
 		ereport(LOG,
 				errmsg("osmtalk: results could not be recorded at the end of %s, requests in flight are made again",
 					   MyBgworkerEntry->bgw_name));
+	osmtalk_flush_tallies(DT_NOEND);
 }

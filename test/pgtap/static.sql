@@ -92,7 +92,8 @@ SELECT is_empty($$
 SELECT results_eq($$
 	SELECT p.proname::text COLLATE "default" FROM pg_proc p WHERE p.pronamespace = 'osmtalk'::regnamespace AND p.prosecdef
 	   AND p.prorettype <> 'trigger'::regtype ORDER BY p.proname $$,
-	ARRAY['adopt', 'apply_retention', 'disable_tenant_isolation', 'enable_tenant_isolation', 'pause', 'place_call', 'place_next_call', 'redeliver', 'requeue_lead', 'resume',
+	ARRAY['adopt', 'apply_retention', 'disable_endpoint', 'disable_tenant_isolation', 'enable_endpoint', 'enable_tenant_isolation', 'pause', 'place_call', 'place_next_call', 'redeliver',
+		  'requeue_lead', 'reset_statistics', 'resume',
 		  'rotate_webhook_secret', 'send_test_event', 'wait_until_drained'],
 	'and these functions for users');
 SELECT is_empty($$
@@ -157,7 +158,7 @@ SELECT is_empty($$ SELECT t.tgrelid::regclass, t.tgname FROM pg_trigger t JOIN p
 SELECT is_empty($$ SELECT r.ev_class::regclass, r.rulename FROM pg_rewrite r JOIN pg_class c ON c.oid = r.ev_class
 	WHERE c.relnamespace = 'osmtalk'::regnamespace AND r.rulename <> '_RETURN' $$, 'there are no rules');
 SELECT results_eq($$ SELECT c.relname::text COLLATE "default" FROM pg_class c WHERE c.relnamespace = 'osmtalk'::regnamespace AND c.relkind = 'v'
-	AND NOT coalesce(c.reloptions @> ARRAY['security_invoker=true'], false) ORDER BY c.relname $$, ARRAY['deliveries'], 'views run as whoever reads them, but for the one that shows URLs');
+	AND NOT coalesce(c.reloptions @> ARRAY['security_invoker=true'], false) ORDER BY c.relname $$, ARRAY['deliveries', 'stat_endpoint'], 'views run as whoever reads them, but for those that show URLs');
 
 SELECT * FROM finish();
 ROLLBACK;

@@ -25,6 +25,9 @@
 //     /close…       200 with "Connection: close"
 //     /sticky…      200 with all that a browser would remember
 //     /echo…        200 and the first kilobyte of the request's body
+//     /fail/NNN/N   that status to the first N requests of each event, then 204
+//     /after/NNN/X  that status, and "Retry-After: X"
+//     /broken…      500 until the process gets the signal USR1, then 204; and back
 //     anything else 204
 
 import crypto from "node:crypto";
@@ -37,6 +40,8 @@ const options = parseArguments(process.argv.slice(2));
 const logFd = fs.openSync(options.log, "a");
 const hugeChunk = Buffer.alloc(64 * 1024, "x");
 const held = [];
+const requestsOf = new Map(); // by event, for /fail
+let broken = true;
 let seq = 0;
 
 function parseArguments(args) {
@@ -130,7 +135,7 @@ function record(request, rawBody) {
 
 function answer(request, response, rawBody) {
     const path = request.url;
-    const [, first = "", second = ""] = path.split(/[/?]/);
+    const [, first = "", second = "", third = ""] = path.split(/[/?]/);
     const starts = (word) => first.startsWith(word);
 
     if (first === "status") {
@@ -174,6 +179,15 @@ function answer(request, response, rawBody) {
             Refresh: "0; url=/redirected",
             Link: "</redirected>; rel=preload",
         }).end("sticky\n");
+    } else if (first === "fail") {
+        const id = request.headers["x-osmtalk-event-id"];
+        const n = (requestsOf.get(id) ?? 0) + 1;
+        requestsOf.set(id, n);
+        response.writeHead(n > Number(third) ? 204 : Number(second)).end();
+    } else if (first === "after") {
+        response.writeHead(Number(second), { "Retry-After": decodeURIComponent(third) }).end();
+    } else if (starts("broken")) {
+        response.writeHead(broken ? 500 : 204).end();
     } else if (starts("echo")) {
         response.writeHead(200, { "Content-Type": "text/plain" }).end(rawBody.subarray(0, 1024));
     } else {
@@ -205,6 +219,9 @@ server.on("clientError", (error, socket) => socket.destroy());
 server.on("tlsClientError", () => {});
 process.on("SIGTERM", () => process.exit(0));
 process.on("SIGINT", () => process.exit(0));
+process.on("SIGUSR1", () => {
+    broken = !broken;
+});
 process.on("SIGUSR2", () => {
     for (const response of held.splice(0)) response.writeHead(200).end("held\n");
 });

@@ -52,6 +52,9 @@ sub stop { return $_[0]->{process}->stop; }
 # Answers all that is held so far (/hold).
 sub let_go { return kill 'USR2', $_[0]->{process}->pid; }
 
+# Mends what is /broken, or breaks it again.
+sub mend { return kill 'USR1', $_[0]->{process}->pid; }
+
 # The lines of the log so far, as they are: for many requests, and quick.
 sub lines
 {

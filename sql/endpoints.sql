@@ -1,0 +1,320 @@
+/*
+ * endpoints.sql
+ *		The URLs that organisations' events go to, and how they are.
+ *
+ * A URL that fails again and again is left alone for a while, where a retry
+ * schedule says that its events can wait.  Knows nothing of single events but
+ * that some wait; when they are tried again is in retries.sql.
+ */
+
+CREATE TYPE osmtalk.endpoint_state AS ENUM ('healthy', 'probing', 'disabled');
+COMMENT ON TYPE osmtalk.endpoint_state IS
+'healthy: sent to. probing: it failed again and again, and gets one event from time to time until it takes one. disabled: sent nothing';
+
+CREATE TABLE osmtalk.endpoints (
+	id text PRIMARY KEY,
+	org_id text NOT NULL,
+	url text NOT NULL,
+	state osmtalk.endpoint_state NOT NULL DEFAULT 'healthy',
+	consecutive_failures int NOT NULL DEFAULT 0,
+	first_failure_at timestamptz,
+	last_failure_at timestamptz,
+	last_error text,
+	last_success_at timestamptz,
+	next_probe_at timestamptz,
+	probes int NOT NULL DEFAULT 0,
+	disabled_at timestamptz,
+	disabled_by text,
+	disabled_reason text,
+	permanent_statuses int[],
+	noticed_at timestamptz,
+	notice json
+) WITH (fillfactor = 70);
+CREATE INDEX endpoints_org_id_idx ON osmtalk.endpoints (org_id);
+-- empty while all is well: then claims ask no further
+CREATE INDEX endpoints_ailing_idx ON osmtalk.endpoints (id) WHERE consecutive_failures > 0 OR state <> 'healthy';
+CREATE INDEX endpoints_notice_idx ON osmtalk.endpoints (noticed_at) WHERE notice IS NOT NULL;
+COMMENT ON TABLE osmtalk.endpoints IS 'A row for each URL that an organisation''s events go to, while it is configured';
+COMMENT ON COLUMN osmtalk.endpoints.id IS 'endpoint_id() of the organisation and the URL';
+COMMENT ON COLUMN osmtalk.endpoints.consecutive_failures IS 'Attempts that failed since the last that did not';
+COMMENT ON COLUMN osmtalk.endpoints.first_failure_at IS 'The first of them';
+COMMENT ON COLUMN osmtalk.endpoints.next_probe_at IS 'Of one that is probed: when the next event is sent';
+COMMENT ON COLUMN osmtalk.endpoints.probes IS 'How many have been sent so';
+COMMENT ON COLUMN osmtalk.endpoints.disabled_by IS 'Who disabled it; null: the rules did, and only events with a retry schedule wait for it';
+COMMENT ON COLUMN osmtalk.endpoints.permanent_statuses IS 'The answers after which no retry is made: exactly these; null: see is_retryable()';
+COMMENT ON COLUMN osmtalk.endpoints.noticed_at IS 'The last NOTIFY about it';
+COMMENT ON COLUMN osmtalk.endpoints.notice IS 'Internal: the next NOTIFY, once a minute has passed';
+SELECT pg_extension_config_dump('osmtalk.endpoints', '');
+
+CREATE FUNCTION osmtalk.endpoint_id(org_id text, url text) RETURNS text
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'osmtalk_endpoint_id';
+COMMENT ON FUNCTION osmtalk.endpoint_id(text, text) IS
+'The id in osmtalk.endpoints of an organisation''s URL: ep_ and 24 hexadecimal digits of a SHA-256 of both';
+
+/* ---- which there are ---- */
+
+CREATE FUNCTION osmtalk.is_configured(org_id text, url text) RETURNS boolean
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+	SELECT EXISTS (SELECT FROM osmtalk.org_settings s
+					WHERE s.org_id = is_configured.org_id AND s.default_webhook_url = is_configured.url)
+		OR EXISTS (SELECT FROM osmtalk.campaigns c
+					WHERE c.org_id = is_configured.org_id AND c.webhook_url = is_configured.url);
+END;
+COMMENT ON FUNCTION osmtalk.is_configured(text, text) IS
+'Internal: whether the organisation, or a campaign of it, has that URL';
+
+/*
+ * Keeps the table as the configuration is.  Named for the order: after
+ * the triggers that check and those that keep tenants apart.
+ */
+CREATE FUNCTION osmtalk.follow_configuration() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	old_url text;
+	new_url text;
+BEGIN
+	IF TG_RELID NOT IN ('osmtalk.org_settings'::regclass, 'osmtalk.campaigns'::regclass) THEN
+		PERFORM osmtalk.refuse_trigger(TG_RELID);
+	END IF;
+	IF TG_OP = 'TRUNCATE' THEN
+		DELETE FROM osmtalk.endpoints e WHERE NOT osmtalk.is_configured(e.org_id, e.url);
+		RETURN NULL;
+	END IF;
+	IF TG_RELID = 'osmtalk.campaigns'::regclass THEN
+		old_url := CASE WHEN TG_OP <> 'INSERT' THEN OLD.webhook_url END;
+		new_url := CASE WHEN TG_OP <> 'DELETE' THEN NEW.webhook_url END;
+	ELSE
+		old_url := CASE WHEN TG_OP <> 'INSERT' THEN OLD.default_webhook_url END;
+		new_url := CASE WHEN TG_OP <> 'DELETE' THEN NEW.default_webhook_url END;
+	END IF;
+	IF new_url <> '' THEN
+		INSERT INTO osmtalk.endpoints (id, org_id, url)
+		VALUES (osmtalk.endpoint_id(NEW.org_id, new_url), NEW.org_id, new_url)
+		ON CONFLICT DO NOTHING;
+	END IF;
+	IF old_url <> '' THEN
+		DELETE FROM osmtalk.endpoints e
+		 WHERE e.id = osmtalk.endpoint_id(OLD.org_id, old_url) AND NOT osmtalk.is_configured(e.org_id, e.url);
+	END IF;
+	RETURN NULL;
+END
+$$;
+CREATE TRIGGER follow_configuration AFTER INSERT OR DELETE OR UPDATE OF org_id, default_webhook_url ON osmtalk.org_settings
+	FOR EACH ROW EXECUTE FUNCTION osmtalk.follow_configuration();
+CREATE TRIGGER follow_configuration AFTER INSERT OR DELETE OR UPDATE OF webhook_url ON osmtalk.campaigns
+	FOR EACH ROW EXECUTE FUNCTION osmtalk.follow_configuration();
+CREATE TRIGGER follow_truncate AFTER TRUNCATE ON osmtalk.org_settings
+	FOR EACH STATEMENT EXECUTE FUNCTION osmtalk.follow_configuration();
+CREATE TRIGGER follow_truncate AFTER TRUNCATE ON osmtalk.campaigns
+	FOR EACH STATEMENT EXECUTE FUNCTION osmtalk.follow_configuration();
+
+/*
+ * A dump has rows of both tables, and which are restored first is not ours to
+ * say: a row that came by the configuration takes over what the dump knows.
+ */
+CREATE FUNCTION osmtalk.endpoints_before_insert() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF TG_RELID <> 'osmtalk.endpoints'::regclass THEN
+		PERFORM osmtalk.refuse_trigger(TG_RELID);
+	END IF;
+	PERFORM FROM osmtalk.endpoints e WHERE e.id = NEW.id;
+	IF NOT FOUND THEN
+		RETURN NEW;
+	END IF;
+	IF NEW.state <> 'healthy' OR NEW.last_failure_at IS NOT NULL OR NEW.permanent_statuses IS NOT NULL THEN
+		UPDATE osmtalk.endpoints e
+		   SET state = NEW.state, consecutive_failures = NEW.consecutive_failures, first_failure_at = NEW.first_failure_at,
+			   last_failure_at = NEW.last_failure_at, last_error = NEW.last_error, last_success_at = NEW.last_success_at,
+			   next_probe_at = NEW.next_probe_at, probes = NEW.probes, disabled_at = NEW.disabled_at,
+			   disabled_by = NEW.disabled_by, disabled_reason = NEW.disabled_reason, permanent_statuses = NEW.permanent_statuses
+		 WHERE e.id = NEW.id;
+	END IF;
+	RETURN NULL;
+END
+$$;
+CREATE TRIGGER before_insert BEFORE INSERT ON osmtalk.endpoints
+	FOR EACH ROW EXECUTE FUNCTION osmtalk.endpoints_before_insert();
+
+/* ---- how they are ---- */
+
+/*
+ * What an event for the endpoint is to do.  A retry schedule is what allows
+ * an event to wait: without one it gets its one attempt, whatever the
+ * endpoint's state, unless somebody has disabled it.
+ */
+CREATE FUNCTION osmtalk.endpoint_standing(
+	state osmtalk.endpoint_state, disabled_by text, next_probe_at timestamptz, retried boolean) RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN CASE
+	WHEN state = 'disabled' AND (retried OR disabled_by IS NOT NULL) THEN 'wait'
+	WHEN state = 'probing' AND retried THEN CASE WHEN next_probe_at > now() THEN 'wait' ELSE 'probe' END
+	ELSE 'send'
+END;
+COMMENT ON FUNCTION osmtalk.endpoint_standing(osmtalk.endpoint_state, text, timestamptz, boolean) IS
+'What an event for an endpoint in that state does now: send; probe, as the one that does; or wait. retried: it has a retry schedule';
+
+CREATE FUNCTION osmtalk.probe_pause(probes int) RETURNS interval
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN least(interval '1 minute' * (2 ^ least(probes, 10)), interval '1 hour');
+COMMENT ON FUNCTION osmtalk.probe_pause(int) IS
+'How long an endpoint that was probed so many times is left alone before the next: a minute at first, twice as long each time, at most an hour';
+
+/*
+ * What became of attempts at each of some endpoints, in arrays: an element for
+ * an endpoint.  Called by the worker, in a transaction of its own.
+ *
+ * A breaker opens after five failures in succession, and five days of nothing
+ * but failures disable the endpoint, as 410 Gone does at once: where there is
+ * a retry schedule.
+ */
+CREATE FUNCTION osmtalk.note_results(
+	org_ids text[], urls text[], succeeded boolean[], failures int[], retried boolean[], gone boolean[],
+	first_failures timestamptz[], last_times timestamptz[], errors text[], dead_events text[]) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	n record;
+	was osmtalk.endpoints;
+	ep osmtalk.endpoints;
+BEGIN
+	-- in one order, so that two workers do not wait for each other
+	FOR n IN
+		SELECT t.*, osmtalk.endpoint_id(t.org_id, t.url) AS id
+		  FROM unnest(org_ids, urls, succeeded, failures, retried, gone, first_failures, last_times, errors, dead_events)
+			   t (org_id, url, succeeded, failures, retried, gone, first_failure_at, last_at, error, dead_event)
+		 ORDER BY 11
+	LOOP
+		SELECT * INTO was FROM osmtalk.endpoints e WHERE e.id = n.id FOR NO KEY UPDATE;
+		IF NOT FOUND THEN
+			-- configured, and the row lost to a change at the same moment
+			INSERT INTO osmtalk.endpoints (id, org_id, url)
+			SELECT n.id, n.org_id, n.url WHERE osmtalk.is_configured(n.org_id, n.url)
+			ON CONFLICT DO NOTHING RETURNING * INTO was;
+			CONTINUE WHEN was.id IS NULL;
+		END IF;
+		ep := was;
+		IF n.succeeded THEN
+			ep.consecutive_failures := 0;
+			ep.first_failure_at := NULL;
+			ep.last_success_at := n.last_at;
+			ep.probes := 0;
+		END IF;
+		IF n.failures > 0 THEN
+			ep.consecutive_failures := least(ep.consecutive_failures::bigint + n.failures, 2147483647);
+			ep.first_failure_at := coalesce(ep.first_failure_at, n.first_failure_at);
+			ep.last_failure_at := n.last_at;
+			ep.last_error := n.error;
+		END IF;
+		IF ep.state = 'disabled' THEN
+			NULL; -- until somebody enables it
+		ELSIF n.retried AND n.gone THEN
+			ep.state := 'disabled';
+			ep.disabled_reason := 'it answered 410 Gone';
+		ELSIF n.retried AND ep.consecutive_failures > 0 AND ep.first_failure_at <= n.last_at - interval '5 days' THEN
+			ep.state := 'disabled';
+			ep.disabled_reason := format('nothing but failures since %s: %s', ep.first_failure_at, ep.last_error);
+		ELSIF n.retried AND ep.consecutive_failures >= 5 THEN
+			ep.state := 'probing';
+			-- one that is probed has its next time already
+			IF was.state <> 'probing' THEN
+				ep.next_probe_at := now() + osmtalk.probe_pause(0);
+			END IF;
+		ELSIF ep.consecutive_failures = 0 THEN
+			ep.state := 'healthy';
+			ep.next_probe_at := NULL;
+		END IF;
+		IF ep.state = 'disabled' AND was.state <> 'disabled' THEN
+			ep.disabled_at := now();
+			ep.next_probe_at := NULL;
+		END IF;
+
+		IF ep.state = 'disabled' AND was.state <> 'disabled' THEN
+			ep.notice := json_build_object('type', 'endpoint.disabled', 'endpoint_id', ep.id, 'org_id', ep.org_id);
+		ELSIF ep.state = 'healthy' AND was.state = 'probing' THEN
+			ep.notice := json_build_object('type', 'endpoint.recovered', 'endpoint_id', ep.id, 'org_id', ep.org_id);
+		ELSIF n.dead_event IS NOT NULL AND ep.notice IS NULL THEN
+			ep.notice := json_build_object('type', 'event.failed', 'endpoint_id', ep.id, 'org_id', ep.org_id, 'event_id', n.dead_event);
+		END IF;
+		UPDATE osmtalk.endpoints e
+		   SET state = ep.state, consecutive_failures = ep.consecutive_failures, first_failure_at = ep.first_failure_at,
+			   last_failure_at = ep.last_failure_at, last_error = ep.last_error, last_success_at = ep.last_success_at,
+			   next_probe_at = ep.next_probe_at, probes = ep.probes, disabled_at = ep.disabled_at,
+			   disabled_reason = ep.disabled_reason, notice = ep.notice
+		 WHERE e.id = ep.id;
+	END LOOP;
+	PERFORM osmtalk.send_notices();
+END
+$$;
+COMMENT ON FUNCTION osmtalk.note_results(text[], text[], boolean[], int[], boolean[], boolean[], timestamptz[], timestamptz[], text[], text[]) IS
+'Internal: takes note of attempts, an element of each array for an endpoint: whether one succeeded, how many failed after it, whether there is a retry schedule, whether 410 came; when the first failed and the last ended, its error, an event that will not be tried again';
+
+/*
+ * At most one a minute for an endpoint: the latest of those that came
+ * meanwhile, but that of a state before that of an event.
+ */
+CREATE FUNCTION osmtalk.send_notices() RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	n record;
+BEGIN
+	FOR n IN
+		SELECT e.id, e.notice FROM osmtalk.endpoints e
+		 WHERE e.notice IS NOT NULL AND (e.noticed_at IS NULL OR e.noticed_at <= now() - interval '1 minute')
+		 ORDER BY e.id FOR NO KEY UPDATE SKIP LOCKED
+	LOOP
+		PERFORM pg_notify('osmtalk', n.notice::text);
+		UPDATE osmtalk.endpoints e SET notice = NULL, noticed_at = now() WHERE e.id = n.id;
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION osmtalk.send_notices() IS
+'Internal: NOTIFY osmtalk with each endpoint''s notice whose minute has come';
+
+/* ---- by hand ---- */
+
+CREATE FUNCTION osmtalk.disable_endpoint(endpoint_id text, reason text DEFAULT NULL) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	UPDATE osmtalk.endpoints e
+	   SET state = 'disabled', next_probe_at = NULL, disabled_at = now(), disabled_by = session_user,
+		   disabled_reason = coalesce(nullif(disable_endpoint.reason, ''), 'disabled by ' || session_user)
+	 WHERE e.id = disable_endpoint.endpoint_id AND osmtalk.sees_org(e.org_id);
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'there is no endpoint "%"', endpoint_id
+			USING ERRCODE = 'no_data_found', HINT = 'Its id is in osmtalk.endpoints.';
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION osmtalk.disable_endpoint(text, text) IS
+'Sends nothing to the endpoint of that id any more, once this commits; its events wait until enable_endpoint(), and use up no attempt. Unknown: P0002';
+
+CREATE FUNCTION osmtalk.enable_endpoint(endpoint_id text) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	UPDATE osmtalk.endpoints e
+	   SET state = 'healthy', consecutive_failures = 0, first_failure_at = NULL, next_probe_at = NULL, probes = 0,
+		   disabled_at = NULL, disabled_by = NULL, disabled_reason = NULL
+	 WHERE e.id = enable_endpoint.endpoint_id AND osmtalk.sees_org(e.org_id);
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'there is no endpoint "%"', endpoint_id
+			USING ERRCODE = 'no_data_found', HINT = 'Its id is in osmtalk.endpoints.';
+	END IF;
+	PERFORM osmtalk.wake_for_waiting();
+END
+$$;
+COMMENT ON FUNCTION osmtalk.enable_endpoint(text) IS
+'Sends to the endpoint of that id again, once this commits, what waits for it first: one that was disabled, or is probed. Unknown: P0002';
