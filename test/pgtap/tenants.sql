@@ -36,7 +36,7 @@ BEGIN
 	INSERT INTO osmtalk.waiting (outbox_id, due_at, endpoint_id)
 	SELECT o.id, o.due_at, osmtalk.endpoint_id(org, format('https://%s.example/hook', org)) FROM osmtalk.outbox o JOIN osmtalk.events e ON e.id = o.event_id
 	 WHERE e.org_id = org AND e.type = 'webhook.test';
-	PERFORM osmtalk.add_to_counters(ARRAY[org], ARRAY[format('https://%s.example/hook', org)], '{1}', '{1}', '{0}', '{0}', '{1}', ARRAY['{1,0,0,0,0,0,0,0,0,0,0,0,0,0,0}']);
+	PERFORM osmtalk.add_to_counters(ARRAY[osmtalk.endpoint_id(org, format('https://%s.example/hook', org))], '{1}', '{1}', '{0}', '{0}', '{1}', ARRAY['{1,0,0,0,0,0,0,0,0,0,0,0,0,0,0}']);
 END
 $$;
 SELECT pg_temp.furnish('mine', '+4930111111');
