@@ -30,7 +30,7 @@ endif
 # The library that is preloaded, and the one that only the worker loads: it
 # brings libcurl, which has no business in the postmaster or in a session.
 MODULE_big = osmtalk
-OBJS = $(addprefix src/,osmtalk.o settings.o fault.o wakeup.o launcher.o load.o makeway.o hush.o ids.o ring.o render.o signing.o egress.o endpoint.o url.o functions.o tenant.o \
+OBJS = $(addprefix src/,osmtalk.o settings.o fault.o wakeup.o launcher.o load.o makeway.o hush.o ids.o ring.o render.o signing.o compose.o preview.o egress.o endpoint.o url.o functions.o tenant.o \
 	nested.o rules.o lookup.o insert.o record.o decide.o calls.o)
 SHLIB_LINK = -lcrypto
 WORKER = osmtalk_worker$(DLSUFFIX)

@@ -21,6 +21,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "compose.h"
 #include "egress.h"
 #include "own.h"
 #include "request.h"
@@ -328,7 +329,7 @@ osmtalk_request_create(void)
 #endif
 
 	SET(CURLOPT_POST, 1L);
-	SET(CURLOPT_USERAGENT, "osmTalk-Webhooks/" OSMTALK_VERSION);
+	SET(CURLOPT_USERAGENT, OSMTALK_USER_AGENT); /* for a proxy; to the target it is one of the headers */
 	SET(CURLOPT_WRITEFUNCTION, write_callback);
 	SET(CURLOPT_HEADERFUNCTION, header_callback);
 	SET(CURLOPT_XFERINFOFUNCTION, progress_callback);
@@ -344,24 +345,14 @@ osmtalk_request_create(void)
 }
 
 static bool
-add_header(struct curl_slist **headers, const char *header)
+add_header(void *headers, const char *header)
 {
-	struct curl_slist *longer = curl_slist_append(*headers, header);
+	struct curl_slist **list = headers;
+	struct curl_slist *longer = curl_slist_append(*list, header);
 
 	if (longer == NULL)
 		return false;
-	*headers = longer;
-	return true;
-}
-
-static bool
-is_header_value(const char *s)
-{
-	if (strlen(s) > 400)
-		return false;
-	for (; *s; s++)
-		if ((unsigned char) *s < ' ' || *s == '\x7f')
-			return false;
+	*list = longer;
 	return true;
 }
 
@@ -369,8 +360,8 @@ bool
 osmtalk_request_prepare(CURL *easy, OsmtalkDelivery *d, struct curl_slist **headers)
 {
 	OsmtalkTarget target = osmtalk_target_read(d->url);
-	char header[512];
-	bool ok;
+	const char *problem;
+	bool ok = true;
 
 	*headers = NULL;
 	d->easy = easy;
@@ -389,18 +380,6 @@ osmtalk_request_prepare(CURL *easy, OsmtalkDelivery *d, struct curl_slist **head
 		return false;
 	}
 
-	ok = add_header(headers, "Content-Type: application/json") &&
-		add_header(headers, "Expect:");
-
-	/* an application may supply its own ids: one that is no header value is not sent as one */
-	if (!is_header_value(d->event_id))
-	{
-		strlcpy(d->error, "the event's id cannot be sent in a header", sizeof(d->error));
-		return false;
-	}
-	snprintf(header, sizeof(header), "X-OsmTalk-Event-Id: %s", d->event_id);
-	ok = ok && add_header(headers, header);
-
 	if (d->secret != NULL)
 	{
 		/* once: the request may have to be prepared again */
@@ -412,8 +391,12 @@ osmtalk_request_prepare(CURL *easy, OsmtalkDelivery *d, struct curl_slist **head
 			return false;
 		}
 		OPENSSL_cleanse(d->secret, strlen(d->secret));
-		snprintf(header, sizeof(header), "X-OsmTalk-Signature: %s", d->signature);
-		ok = ok && add_header(headers, header);
+	}
+	problem = osmtalk_headers(d->event_id, d->secret != NULL ? d->signature : NULL, add_header, headers);
+	if (problem != NULL)
+	{
+		strlcpy(d->error, problem, sizeof(d->error));
+		return false;
 	}
 
 	SET(CURLOPT_URL, d->url);
