@@ -1,48 +1,47 @@
 /*
  * compose.c
- *		The headers of a request.
- *
- * Said once: the worker sends them, and a session shows them of an event that
- * has not been sent.
+ *		A request's headers: all that does not depend on a connection.
  */
 #include <stdio.h>
 #include <string.h>
 
 #include "compose.h"
 
-#define LONGEST_VALUE 400
+#define LONGEST_ID 400
+#define LONGEST_LINE 512
 
-static bool
-is_header_value(const char *s)
+bool
+osmtalk_is_event_id(const char *event_id)
 {
-	if (strlen(s) > LONGEST_VALUE)
+	if (strlen(event_id) > LONGEST_ID)
 		return false;
-	for (; *s; s++)
-		if ((unsigned char) *s < ' ' || *s == '\x7f')
+	for (; *event_id; event_id++)
+		if ((unsigned char) *event_id < ' ' || *event_id == '\x7f')
 			return false;
 	return true;
 }
 
-static bool
-take_value(OsmtalkTakeHeader take, void *taker, const char *name, const char *value)
+bool
+osmtalk_sign_message(const OsmtalkMessage *m, OsmtalkSignatures *signatures)
 {
-	char header[LONGEST_VALUE + 100];
-
-	snprintf(header, sizeof(header), "%s: %s", name, value);
-	return take(taker, header);
+	signatures->classic[0] = '\0';
+	if (m->secret == NULL)
+		return true;
+	return osmtalk_sign(m->body, m->body_len, m->secret, strlen(m->secret), signatures->classic);
 }
 
-const char *
-osmtalk_headers(const char *event_id, const char *signature, OsmtalkTakeHeader take, void *taker)
+bool
+osmtalk_compose_headers(const OsmtalkMessage *m, const OsmtalkSignatures *signatures,
+						OsmtalkAddHeader add, void *arg)
 {
-	/* an application may supply its own ids: one that is no header value is not sent as one */
-	if (!is_header_value(event_id))
-		return "the event's id cannot be sent in a header";
-	if (take(taker, "Content-Type: application/json") &&
-		take(taker, "User-Agent: " OSMTALK_USER_AGENT) &&
-		take_value(take, taker, "X-OsmTalk-Event-Id", event_id) &&
-		(signature == NULL || take_value(take, taker, "X-OsmTalk-Signature", signature)) &&
-		take(taker, "Expect:"))
-		return NULL;
-	return "the request could not be prepared";
+	char line[LONGEST_LINE];
+	bool ok = add(arg, "Content-Type: application/json");
+
+#define ADD(...) (snprintf(line, sizeof(line), __VA_ARGS__), ok = ok && add(arg, line))
+
+	ADD("X-OsmTalk-Event-Id: %s", m->event_id);
+	if (signatures->classic[0] != '\0')
+		ADD("X-OsmTalk-Signature: %s", signatures->classic);
+#undef ADD
+	return ok;
 }

@@ -227,7 +227,7 @@ begin(OsmtalkDelivery *d)
 	else if (d->url == NULL)
 		strlcpy(d->error, "not sent: there is no webhook URL any more", sizeof(d->error));
 	else if (d->unsignable)
-		snprintf(d->error, sizeof(d->error), OSMTALK_SECRET_TOO_LONG, OSMTALK_LONGEST_SECRET);
+		snprintf(d->error, sizeof(d->error), "not sent: the webhook secret is longer than %d bytes", OSMTALK_LONGEST_SECRET);
 	else if ((d->request = request = make_request()) == NULL)
 		strlcpy(d->error, "the request could not be prepared", sizeof(d->error));
 	else if (osmtalk_request_prepare(request->easy, d, &request->headers))

@@ -17,7 +17,6 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "lib/stringinfo.h"
-#include "signing.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #if PG_VERSION_NUM >= 160000
@@ -33,32 +32,36 @@ PG_FUNCTION_INFO_V1(osmtalk_curl_command);
 /* ---- headers ---- */
 
 static bool
-take_header(void *headers, const char *header)
+add_header(void *arg, const char *header)
 {
-	ArrayBuildState **list = headers;
+	ArrayBuildState **headers = arg;
 
-	*list = accumArrayResult(*list, CStringGetTextDatum(header), false, TEXTOID, CurrentMemoryContext);
+	*headers = accumArrayResult(*headers, CStringGetTextDatum(header), false, TEXTOID, CurrentMemoryContext);
 	return true;
 }
 
-/* Returns NULL, or why the body cannot be signed.  SECRET is an argument of the function's. */
+/*
+ * As the worker signs, and refuses to.  Returns NULL, or why there can be no
+ * signature.  Copies of the secret are wiped.
+ */
 static const char *
-sign(text *body, Datum secret, char out[OSMTALK_SIGNATURE_LEN + 1])
+sign(OsmtalkMessage *message, Datum secret, OsmtalkSignatures *signatures)
 {
+	char copy[OSMTALK_LONGEST_SECRET + 1];
 	text *plain;
 	bool ok;
 
 	/* a long one need not be read to be refused */
 	if (toast_raw_datum_size(secret) - VARHDRSZ > OSMTALK_LONGEST_SECRET)
-		return psprintf(OSMTALK_SECRET_TOO_LONG, OSMTALK_LONGEST_SECRET);
+		return psprintf("the webhook secret is longer than %d bytes", OSMTALK_LONGEST_SECRET);
 	plain = DatumGetTextPP(secret);
-	ok = osmtalk_sign(VARDATA_ANY(body), VARSIZE_ANY_EXHDR(body), VARDATA_ANY(plain), VARSIZE_ANY_EXHDR(plain), out);
-	/* only a copy is ours to wipe */
+	text_to_cstring_buffer(plain, copy, sizeof(copy));
 	if ((Pointer) plain != DatumGetPointer(secret))
-	{
 		OPENSSL_cleanse(VARDATA_ANY(plain), VARSIZE_ANY_EXHDR(plain));
-		pfree(plain);
-	}
+	message->secret = copy;
+	ok = osmtalk_sign_message(message, signatures);
+	message->secret = NULL;
+	OPENSSL_cleanse(copy, sizeof(copy));
 	return ok ? NULL : "the body could not be signed";
 }
 
@@ -67,8 +70,9 @@ Datum
 osmtalk_request_headers(PG_FUNCTION_ARGS)
 {
 	ArrayBuildState *headers = NULL;
+	OsmtalkMessage message = {0};
+	OsmtalkSignatures signatures = {0};
 	const char *problem = NULL;
-	char signature[OSMTALK_SIGNATURE_LEN + 1];
 	TupleDesc desc;
 	Datum values[2] = {0};
 	bool isnull[2] = {true, true};
@@ -77,15 +81,22 @@ osmtalk_request_headers(PG_FUNCTION_ARGS)
 		elog(ERROR, "return type must be a row type");
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
 		PG_RETURN_NULL();
-	if (!PG_ARGISNULL(2))
-		problem = sign(PG_GETARG_TEXT_PP(1), PG_GETARG_DATUM(2), signature);
-	if (problem == NULL)
-		problem = osmtalk_headers(TextDatumGetCString(PG_GETARG_DATUM(0)), PG_ARGISNULL(2) ? NULL : signature,
-								  take_header, &headers);
+	message.event_id = TextDatumGetCString(PG_GETARG_DATUM(0));
+	message.body = TextDatumGetCString(PG_GETARG_DATUM(1));
+	message.body_len = strlen(message.body);
+	if (!osmtalk_is_event_id(message.event_id))
+		problem = "the event's id cannot be sent in a header";
+	else if (!PG_ARGISNULL(2))
+		problem = sign(&message, PG_GETARG_DATUM(2), &signatures);
+
 	if (problem != NULL)
 		values[1] = CStringGetTextDatum(problem);
 	else
+	{
+		(void) osmtalk_compose_headers(&message, &signatures, add_header, &headers);
+		(void) add_header(&headers, "User-Agent: " OSMTALK_USER_AGENT);
 		values[0] = makeArrayResult(headers, CurrentMemoryContext);
+	}
 	isnull[0] = problem != NULL;
 	isnull[1] = problem == NULL;
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, isnull)));
@@ -124,8 +135,8 @@ append_text(StringInfo buf, Datum datum)
 /*
  * curl_command(url, headers, body)
  *
- * libcurl is told the same by the program as by the worker: --globoff, for a
- * worker takes a URL as it is.  A body that begins with "@" would be the name of
+ * libcurl is told the same by the program as by the worker: to take the URL as
+ * it is, and not to ask first whether a body is welcome.  A body that begins with "@" would be the name of
  * a file, and one that is too long for an argument would keep the program from
  * being run: these come from the shell's own printf.
  */
@@ -148,7 +159,7 @@ osmtalk_curl_command(PG_FUNCTION_ARGS)
 		append_word(&buf, VARDATA_ANY(body), len);
 		appendStringInfoString(&buf, " | ");
 	}
-	appendStringInfoString(&buf, "curl --include --globoff --http1.1");
+	appendStringInfoString(&buf, "curl --include --globoff --http1.1 --header Expect:");
 	deconstruct_array(headers, TEXTOID, -1, false, TYPALIGN_INT, &elements, &nulls, &n);
 	for (int i = 0; i < n; i++)
 		if (!nulls[i])

@@ -26,7 +26,6 @@
 #include "own.h"
 #include "request.h"
 #include "settings.h"
-#include "signing.h"
 #include "sockets.h"
 #include "storage/fd.h"
 #include "target.h"
@@ -329,7 +328,7 @@ osmtalk_request_create(void)
 #endif
 
 	SET(CURLOPT_POST, 1L);
-	SET(CURLOPT_USERAGENT, OSMTALK_USER_AGENT); /* for a proxy; to the target it is one of the headers */
+	SET(CURLOPT_USERAGENT, OSMTALK_USER_AGENT);
 	SET(CURLOPT_WRITEFUNCTION, write_callback);
 	SET(CURLOPT_HEADERFUNCTION, header_callback);
 	SET(CURLOPT_XFERINFOFUNCTION, progress_callback);
@@ -345,14 +344,14 @@ osmtalk_request_create(void)
 }
 
 static bool
-add_header(void *headers, const char *header)
+add_header(void *arg, const char *header)
 {
-	struct curl_slist **list = headers;
-	struct curl_slist *longer = curl_slist_append(*list, header);
+	struct curl_slist **headers = arg;
+	struct curl_slist *longer = curl_slist_append(*headers, header);
 
 	if (longer == NULL)
 		return false;
-	*list = longer;
+	*headers = longer;
 	return true;
 }
 
@@ -360,8 +359,8 @@ bool
 osmtalk_request_prepare(CURL *easy, OsmtalkDelivery *d, struct curl_slist **headers)
 {
 	OsmtalkTarget target = osmtalk_target_read(d->url);
-	const char *problem;
-	bool ok = true;
+	OsmtalkMessage message = {.event_id = d->event_id, .body = d->body, .body_len = d->body_len, .secret = d->secret};
+	bool ok;
 
 	*headers = NULL;
 	d->easy = easy;
@@ -380,11 +379,16 @@ osmtalk_request_prepare(CURL *easy, OsmtalkDelivery *d, struct curl_slist **head
 		return false;
 	}
 
-	if (d->secret != NULL)
+	/* an application may supply its own ids: one that is no header value is not sent as one */
+	if (!osmtalk_is_event_id(d->event_id))
 	{
-		/* once: the request may have to be prepared again */
-		if (d->signature[0] == '\0' &&
-			!osmtalk_sign(d->body, d->body_len, d->secret, strlen(d->secret), d->signature))
+		strlcpy(d->error, "the event's id cannot be sent in a header", sizeof(d->error));
+		return false;
+	}
+	/* once: the request may have to be prepared again */
+	if (d->secret != NULL && d->signatures.classic[0] == '\0')
+	{
+		if (!osmtalk_sign_message(&message, &d->signatures))
 		{
 			d->unsignable = true;
 			strlcpy(d->error, "the body could not be signed", sizeof(d->error));
@@ -392,12 +396,8 @@ osmtalk_request_prepare(CURL *easy, OsmtalkDelivery *d, struct curl_slist **head
 		}
 		OPENSSL_cleanse(d->secret, strlen(d->secret));
 	}
-	problem = osmtalk_headers(d->event_id, d->secret != NULL ? d->signature : NULL, add_header, headers);
-	if (problem != NULL)
-	{
-		strlcpy(d->error, problem, sizeof(d->error));
-		return false;
-	}
+	ok = osmtalk_compose_headers(&message, &d->signatures, add_header, headers) &&
+		add_header(headers, "Expect:");
 
 	SET(CURLOPT_URL, d->url);
 	/* either of the two keeps libcurl from looking into the environment */

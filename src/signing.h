@@ -24,7 +24,6 @@
  * memory with each of them.
  */
 #define OSMTALK_LONGEST_SECRET 8192
-#define OSMTALK_SECRET_TOO_LONG "not sent: the webhook secret is longer than %d bytes"
 
 /*
  * Writes "sha256=<hex>" and a NUL to out.  Returns false, and writes an empty
