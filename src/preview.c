@@ -106,20 +106,20 @@ osmtalk_request_headers(PG_FUNCTION_ARGS)
 
 /* As one word of a POSIX shell, whatever is in it: a quote is written between two quoted parts. */
 static void
-append_word(StringInfo buf, const char *text, int len)
+append_word(StringInfo buf, const char *word, int len)
 {
-	const char *end = text + len;
+	const char *end = word + len;
 
 	appendStringInfoChar(buf, '\'');
-	while (text < end)
+	while (word < end)
 	{
-		const char *quote = memchr(text, '\'', end - text);
+		const char *quote = memchr(word, '\'', end - word);
 		const char *until = quote != NULL ? quote : end;
 
-		appendBinaryStringInfo(buf, text, until - text);
+		appendBinaryStringInfo(buf, word, until - word);
 		if (quote != NULL)
 			appendStringInfoString(buf, "'\\''");
-		text = until + (quote != NULL);
+		word = until + (quote != NULL);
 	}
 	appendStringInfoChar(buf, '\'');
 }
@@ -136,9 +136,9 @@ append_text(StringInfo buf, Datum datum)
  * curl_command(url, headers, body)
  *
  * libcurl is told the same by the program as by the worker: to take the URL as
- * it is, and not to ask first whether a body is welcome.  A body that begins with "@" would be the name of
- * a file, and one that is too long for an argument would keep the program from
- * being run: these come from the shell's own printf.
+ * it is, and not to ask first whether a body is welcome.  A body that begins
+ * with "@" would be the name of a file, and one that is too long for an argument
+ * would keep the program from being run: these come from the shell's own printf.
  */
 Datum
 osmtalk_curl_command(PG_FUNCTION_ARGS)
