@@ -91,6 +91,7 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+	the_call constant text := 'Call ' || osmtalk.quoted(call.id);
 	blocked constant boolean := call.status = 'dnc_blocked';
 	running constant boolean := osmtalk.is_open(call.status);
 	imported constant boolean := call.origin IS NULL;
@@ -104,28 +105,29 @@ BEGIN
 			WHEN call.direction <> 'outbound' THEN format('the call is %s', call.direction)
 			WHEN osmtalk.try_normalize_phone(call.phone_number) IS NULL THEN 'the number is none that could be on the list'
 			WHEN osmtalk.is_dnc_listed(call.org_id, call.phone_number) THEN 'the number was not on the list when the call was placed; that it is by now changes nothing'
-			ELSE 'the number is not on the list'
+			ELSE 'the number was not on the list when the call was placed'
 		END,
 		CASE WHEN blocked OR NOT imported THEN blocked END, blocked, 'dnc_blocked',
-		'The call was never placed: its number was on the organisation''s DNC list.';
+		the_call || ' was never placed: its number was on the organisation''s DNC list.';
 	RETURN QUERY SELECT 1, 'Of a call that has not ended nothing is decided',
 		CASE
 			WHEN isfinite(call.ended_at) THEN format('the call ended at %s', osmtalk.iso_time(call.ended_at))
+			WHEN NOT running THEN 'the call has ended, whatever ended_at is by now'
 			WHEN call.ended_at IS NULL THEN 'ended_at is not set'
 			ELSE 'ended_at is infinite, which counts as not set'
 		END,
 		CASE WHEN NOT blocked THEN running END, running, CASE WHEN running THEN call.status::text END,
-		format('The call is not final: it has not ended, so nothing is decided yet, and its status is %s.', call.status);
+		format('%s is not final: it has not ended, so nothing is decided yet, and its status is %s.', the_call, call.status);
 	RETURN QUERY SELECT r.number + 1, r.rule, r.saw, CASE WHEN NOT blocked AND NOT running THEN r.matched END,
 		NOT blocked AND NOT running AND r.matched IS TRUE AND given = call.status
 			AND r.number = min(r.number) FILTER (WHERE r.matched) OVER (),
-		r.result, format('The call is %s, because %s%s.', r.result, r.saw,
+		r.result, format('%s is %s, because %s%s.', the_call, r.result, r.saw,
 						 CASE r.number WHEN 7 THEN ', and no rule before applies' ELSE '' END)
 	   FROM osmtalk.outcome_rules(call) r;
 	IF NOT blocked AND NOT running AND given IS DISTINCT FROM call.status THEN
 		RETURN QUERY SELECT 9, 'A status is decided once: by the statement that sets ended_at', 'what is recorded now gives ' || coalesce(given::text, 'none'),
 			true, true, call.status::text,
-			format('The call is %s: %s. What is recorded now would make it %s; that changes nothing.', call.status,
+			format('%s is %s: %s. What is recorded now would make it %s; that changes nothing.', the_call, call.status,
 				   CASE WHEN imported THEN 'it was imported with that status, or its facts were changed after it had ended'
 						ELSE 'that was decided when it ended, and its facts were changed afterwards' END,
 				   coalesce(given::text, 'a call that has not ended'));
@@ -250,7 +252,7 @@ BEGIN
 				 ELSE 'the lead has been called again since' END,
 			CASE WHEN is_latest THEN lead.status::text END,
 			CASE WHEN is_latest
-				 THEN format('%s is %s because the application has set that itself; by the call it would have been %s.', the_lead, lead.status, outcome)
+				 THEN format('%s is %s because the application has set that itself; the call came out as %s.', the_lead, lead.status, outcome)
 				 ELSE the_lead || ' had a status that the application had set itself, which stood.' || since END),
 		(6, 'The retry policy: an outcome in the campaign''s retry_on, after fewer attempts than max_attempts, puts the lead back to pending',
 			format('the outcome was %s, retry_on is %s, and %s', outcome, campaign.retry_on,
@@ -311,16 +313,20 @@ DECLARE
 	lead osmtalk.leads;
 	analyzed constant boolean := EXISTS (SELECT FROM osmtalk.agents a WHERE a.id = call.agent_id AND osmtalk.analysis_configured(a));
 	given constant text := osmtalk.disposition_by(call.status, analyzed, call.analysis);
+	effect text;
+	is_latest boolean;
 	decided boolean;
 	frozen boolean;
 BEGIN
 	SELECT * INTO lead FROM osmtalk.leads l WHERE l.id = call.lead_id;
-	decided := osmtalk.effect_on_lead(call, lead) IN ('takes', 'application', 'blocked');
-	-- what the lead has, if that is this call's to say
-	frozen := decided AND call.status = 'completed' AND lead.call_id = call.id AND lead.status = 'completed' AND lead.disposition IS DISTINCT FROM given;
+	effect := osmtalk.effect_on_lead(call, lead);
+	is_latest := lead.call_id IS NOT DISTINCT FROM call.id;
+	-- a lead that the application has completed has it from the call all the same
+	decided := effect IN ('takes', 'blocked') OR (effect = 'application' AND is_latest AND lead.status = 'completed');
+	frozen := decided AND is_latest AND lead.status = 'completed' AND lead.disposition IS DISTINCT FROM given;
 
 	RETURN QUERY SELECT 1, 'Only a completed call gives its lead a disposition', 'the call is ' || call.status,
-		CASE WHEN decided THEN call.status <> 'completed' END, decided AND call.status <> 'completed', NULL::text, NULL::text;
+		CASE WHEN decided THEN call.status <> 'completed' END, decided AND call.status <> 'completed' AND NOT frozen, NULL::text, NULL::text;
 	RETURN QUERY SELECT 2, 'Without analysis configured it is completed',
 		osmtalk.wait_in_words(call, analyzed),
 		CASE WHEN decided AND call.status = 'completed' THEN NOT analyzed END,
@@ -332,10 +338,10 @@ BEGIN
 		format('Its disposition is %s, because %s%s.', r.result, r.saw, CASE r.number WHEN 4 THEN ', and no rule before applies' ELSE '' END)
 	   FROM osmtalk.disposition_rules(call.analysis) r;
 	IF frozen THEN
-		RETURN QUERY SELECT 7, 'It is set when the lead is decided, and by later changes of the analysis', 'what is recorded now gives ' || given,
+		RETURN QUERY SELECT 7, 'It is set when the lead is decided, and by later changes of the analysis', 'what is recorded now gives ' || coalesce(given, 'none'),
 			true, true, lead.disposition,
 			format('Its disposition is %s: the application has set that, or its agent was configured in another way. What is recorded now would make it %s.',
-				   osmtalk.quoted(lead.disposition), given);
+				   osmtalk.quoted(lead.disposition), coalesce(given, 'none'));
 	END IF;
 END
 $$;
@@ -365,14 +371,14 @@ BEGIN
 	SELECT r.step, r.decision, r.rule, r.saw, r.matched, r.winner, r.result,
 		   CASE
 			WHEN r.winner THEN coalesce(r.sentence, format('Yes: %s.', r.saw))
-			WHEN r.matched THEN format('It would, too: %s. But another rule comes first.', r.saw)
+			WHEN r.matched THEN format('It applies, too, but has not decided: %s.', r.saw)
 			WHEN NOT r.matched THEN format('No: %s.', r.saw)
 			ELSE 'It is not looked at.'
 		   END
 	  FROM rules r
 	UNION ALL
 	SELECT count(*)::int + 1, 'summary', NULL, NULL, NULL, NULL, NULL,
-		   format('Call %s. ', osmtalk.quoted(call.id)) || string_agg(r.sentence, ' ' ORDER BY r.step) FILTER (WHERE r.winner)
+		   string_agg(r.sentence, ' ' ORDER BY r.step) FILTER (WHERE r.winner)
 	  FROM rules r
 	ORDER BY 1;
 END
