@@ -121,13 +121,13 @@ BEGIN
 	RETURN QUERY SELECT r.number + 1, r.rule, r.saw, CASE WHEN NOT blocked AND NOT running THEN r.matched END,
 		NOT blocked AND NOT running AND r.matched IS TRUE AND given = call.status
 			AND r.number = min(r.number) FILTER (WHERE r.matched) OVER (),
-		r.result, format('%s is %s, because %s%s.', the_call, r.result, r.saw,
+		r.result, format('%s came out as %s, because %s%s.', the_call, r.result, r.saw,
 						 CASE r.number WHEN 7 THEN ', and no rule before applies' ELSE '' END)
 	   FROM osmtalk.outcome_rules(call) r;
 	IF NOT blocked AND NOT running AND given IS DISTINCT FROM call.status THEN
 		RETURN QUERY SELECT 9, 'A status is decided once: by the statement that sets ended_at', 'what is recorded now gives ' || coalesce(given::text, 'none'),
 			true, true, call.status::text,
-			format('%s is %s: %s. What is recorded now would make it %s; that changes nothing.', the_call, call.status,
+			format('%s came out as %s: %s. What is recorded now would make it %s; that changes nothing.', the_call, call.status,
 				   CASE WHEN imported THEN 'it was imported with that status, or its facts were changed after it had ended'
 						ELSE 'that was decided when it ended, and its facts were changed afterwards' END,
 				   coalesce(given::text, 'a call that has not ended'));
@@ -172,7 +172,7 @@ BEGIN
 		WHEN its_event = call.decided_at THEN CASE WHEN call.status = 'dnc_blocked' THEN 'blocked' ELSE 'takes' END
 		WHEN call.status = 'dnc_blocked' THEN 'spared'
 		WHEN its_event < call.decided_at THEN 'application'
-		WHEN call.decided_at < now() - osmtalk.retention() THEN 'forgotten'
+		WHEN call.origin IS NULL OR call.decided_at < now() - osmtalk.retention() THEN 'forgotten'
 		ELSE 'retried'
 	END;
 END
@@ -269,8 +269,8 @@ BEGIN
 				   since)),
 		(7, 'Otherwise the lead takes the status of the call', 'the call is ' || call.status, outcome,
 			format('%s became %s.%s', the_lead, outcome, since)),
-		(8, 'Events are kept for osmtalk.retention', 'there is no event of then', NULL,
-			'What became of ' || osmtalk.quoted(lead.id) || ' by this call is not known any more: an event that would tell is not kept for so long.' || since)
+		(8, 'It is the event that tells, where the lead has gone on since', 'there is none: the call was imported, or is older than osmtalk.retention', NULL,
+			format('What the call made of the lead %s is not known any more: there is no event of then.%s', osmtalk.quoted(lead.id), since))
 		) r (number, rule, saw, result, sentence)
 	 WHERE r.number < 8 OR effect = 'forgotten';
 END
@@ -312,6 +312,8 @@ AS $$
 DECLARE
 	lead osmtalk.leads;
 	analyzed constant boolean := EXISTS (SELECT FROM osmtalk.agents a WHERE a.id = call.agent_id AND osmtalk.analysis_configured(a));
+	agent constant text := CASE WHEN analyzed THEN 'its agent has analysis configured' WHEN call.agent_id IS NULL THEN 'the call has no agent'
+		ELSE 'its agent has no analysis configured' END;
 	given constant text := osmtalk.disposition_by(call.status, analyzed, call.analysis);
 	effect text;
 	is_latest boolean;
@@ -328,10 +330,10 @@ BEGIN
 	RETURN QUERY SELECT 1, 'Only a completed call gives its lead a disposition', 'the call is ' || call.status,
 		CASE WHEN decided THEN call.status <> 'completed' END, decided AND call.status <> 'completed' AND NOT frozen, NULL::text, NULL::text;
 	RETURN QUERY SELECT 2, 'Without analysis configured it is completed',
-		osmtalk.wait_in_words(call, analyzed),
+		agent,
 		CASE WHEN decided AND call.status = 'completed' THEN NOT analyzed END,
 		decided AND call.status = 'completed' AND NOT analyzed AND NOT frozen, 'completed',
-		format('Its disposition is completed, because %s.', osmtalk.wait_in_words(call, analyzed));
+		format('Its disposition is completed, because %s.', agent);
 	RETURN QUERY SELECT r.number + 2, r.rule, r.saw,
 		CASE WHEN decided AND call.status = 'completed' AND analyzed THEN r.matched END,
 		decided AND call.status = 'completed' AND analyzed AND NOT frozen AND r.matched AND r.result = given, r.result,

@@ -6,6 +6,7 @@
 \set ON_ERROR_STOP on
 BEGIN;
 SET LOCAL search_path = public;
+SET LOCAL client_min_messages = error;
 SELECT * FROM no_plan();
 
 INSERT INTO osmtalk.org_settings (org_id, default_webhook_url, webhook_secret) VALUES
@@ -141,7 +142,7 @@ SELECT is(osmtalk.in_words(given), expected, 'in words: ' || expected) FROM (VAL
 	('"x"'::jsonb, '"x"'), ('true', 'true'), ('null', 'null'), ('1.50', '1.50'), ('1e131071', '1' || repeat('0', 39)), ('[1e131071]', 'an array'), ('{"a": 1}', 'an object'), (NULL, 'absent')) t (given, expected);
 INSERT INTO osmtalk.calls (id, org_id, ended_at, error) VALUES ('call_"; rm', 'org', now(), E'\x1b]0;title\x07<script>');
 SELECT is((SELECT explanation FROM osmtalk.explain_outcome('call_"; rm') WHERE decision = 'summary'),
-	'Call "call_\"; rm" is failed, because the error "\u001b]0;title\u0007<script>" was recorded. It has no lead (it is of no campaign, or the lead was deleted), so it decides none.', 'in an explanation');
+	'Call "call_\"; rm" came out as failed, because the error "\u001b]0;title\u0007<script>" was recorded. It has no lead (it is of no campaign, or the lead was deleted), so it decides none.', 'in an explanation');
 
 SELECT * FROM finish();
 ROLLBACK;

@@ -808,7 +808,7 @@ SELECT * FROM lifecycle.explained
 	OR (latest AND summary !~ 'made \w+ again since' AND call NOT IN ('queued', 'in_progress')
 		AND (lead_said IS DISTINCT FROM lead OR (lead = 'completed' AND disposition_said IS DISTINCT FROM disposition)));
 SELECT count(*) > 80 AS many FROM lifecycle.explained;
-SELECT id, regexp_replace(regexp_replace(summary, '\d{4}-\d\d-\d\dT[\d:.]+Z', '<time>', 'g'), '"call_[0-9a-v]{27}"', '<id>', 'g') AS summary
+SELECT id, regexp_replace(regexp_replace(summary, '\d{4}-\d\d-\d\dT[\d:.]+Z', '<time>', 'g'), 'ended [\d.]+ s', 'ended <n> s') AS summary
   FROM lifecycle.explained WHERE id !~ '^call_[0-9a-v]{27}$' ORDER BY id COLLATE "C";
 
 -- ---------------------------------------------------------------------------

@@ -478,12 +478,15 @@ BEGIN
 	RETURN CASE WHEN matching = '{}' THEN '{7}' ELSE matching END;
 END
 $$;
+CREATE TABLE outcomes.facts AS
+SELECT s.*, jsonb_populate_record(NULL::osmtalk.calls, jsonb_build_object('answered_at', s.answered, 'ended_at', s.ended,
+			'sip_status_code', s.sip, 'voicemail_detected', s.voicemail, 'error', s.err)) AS call
+  FROM outcomes.space s;
 SELECT s.answered, s.ended, s.sip, s.voicemail, s.err, s.outcome, r.*
-  FROM outcomes.space s,
+  FROM outcomes.facts s,
 	   LATERAL (SELECT array_agg(o.number ORDER BY o.number) FILTER (WHERE o.matched) AS matching, count(o.matched) AS known,
 					   (array_agg(o.result ORDER BY o.number) FILTER (WHERE o.matched))[1] AS result
-				  FROM osmtalk.outcome_rules(jsonb_populate_record(NULL::osmtalk.calls, jsonb_build_object(
-						'answered_at', s.answered, 'ended_at', s.ended, 'sip_status_code', s.sip, 'voicemail_detected', s.voicemail, 'error', s.err))) o) r
+				  FROM osmtalk.outcome_rules(s.call) o) r
  WHERE r.result IS DISTINCT FROM s.outcome OR r.known <> CASE WHEN s.outcome IS NULL THEN 0 ELSE 7 END
 	OR r.matching IS DISTINCT FROM outcomes.rule_by_the_book(s.answered, s.ended, s.sip, s.voicemail, s.err)
  LIMIT 5;
@@ -531,8 +534,8 @@ SELECT * FROM outcomes.explained
 	OR CASE WHEN call IN ('queued', 'in_progress') THEN winners <> 1 OR lead <> 'calling' OR lead_said IS NOT NULL
 			ELSE lead_said IS DISTINCT FROM lead OR disposition_said IS DISTINCT FROM disposition END
  LIMIT 5;
-SELECT call, lead, disposition, count(*) FROM outcomes.explained GROUP BY 1, 2, 3 ORDER BY 1 COLLATE "C", 2 COLLATE "C", 3 COLLATE "C";
-SELECT x.step, x.decision, x.rule, x.saw, x.matched, x.winner, x.result, x.explanation
+SELECT call, lead, disposition, count(*) FROM outcomes.explained GROUP BY 1, 2, 3 ORDER BY call COLLATE "C", lead COLLATE "C", disposition COLLATE "C";
+SELECT x.step, x.decision, x.matched, x.winner, x.result, x.rule, regexp_replace(x.explanation, '2\d{3}-\d\d-\d\dT[\d:.]+Z', '<time>') AS explanation
   FROM osmtalk.explain_outcome((SELECT 'call_outcomes_' || number FROM outcomes.calls WHERE analysis = '{"lead_qualified": true, "next_action": "not_interested"}' AND agent_id = 'outcomes_analyst')) x;
 
 SET client_min_messages = warning;
