@@ -535,7 +535,7 @@ SELECT * FROM outcomes.explained
 			ELSE lead_said IS DISTINCT FROM lead OR disposition_said IS DISTINCT FROM disposition END
  LIMIT 5;
 SELECT call, lead, disposition, count(*) FROM outcomes.explained GROUP BY 1, 2, 3 ORDER BY call COLLATE "C", lead COLLATE "C", disposition COLLATE "C";
-SELECT x.step, x.decision, x.matched, x.winner, x.result, x.rule, regexp_replace(x.explanation, '2\d{3}-\d\d-\d\dT[\d:.]+Z', '<time>') AS explanation
+SELECT x.step, x.decision, x.matched, x.winner, x.result, x.rule, regexp_replace(regexp_replace(x.explanation, '2\d{3}-\d\d-\d\dT[\d:.]+Z', '<time>'), 'outcomes_\d+', 'outcomes_<n>', 'g') AS explanation
   FROM osmtalk.explain_outcome((SELECT 'call_outcomes_' || number FROM outcomes.calls WHERE analysis = '{"lead_qualified": true, "next_action": "not_interested"}' AND agent_id = 'outcomes_analyst')) x;
 
 SET client_min_messages = warning;
