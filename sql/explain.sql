@@ -21,7 +21,7 @@ RETURN pg_catalog.to_json(pg_catalog.regexp_replace(
 COMMENT ON FUNCTION osmtalk.quoted(text) IS
 'Internal: the text in quotes, cut off after 200 characters, without what could mislead whoever reads it';
 
-CREATE FUNCTION osmtalk.in_words(value jsonb) RETURNS text
+CREATE FUNCTION osmtalk.value_in_words(value jsonb) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 -- an array or object of a few kilobytes can be a gigabyte as text
 RETURN CASE pg_catalog.jsonb_typeof(value)
@@ -33,10 +33,10 @@ RETURN CASE pg_catalog.jsonb_typeof(value)
 	WHEN 'object' THEN 'an object'
 	ELSE 'absent'
 END;
-COMMENT ON FUNCTION osmtalk.in_words(jsonb) IS
+COMMENT ON FUNCTION osmtalk.value_in_words(jsonb) IS
 'Internal: a value of an analysis, for a sentence';
 
-CREATE FUNCTION osmtalk.in_words(call_answered_at timestamptz, call_ended_at timestamptz) RETURNS text
+CREATE FUNCTION osmtalk.answer_in_words(call_answered_at timestamptz, call_ended_at timestamptz) RETURNS text
 LANGUAGE sql STABLE PARALLEL SAFE
 RETURN CASE
 	WHEN call_answered_at IS NULL THEN 'the call was not answered'
@@ -46,7 +46,7 @@ RETURN CASE
 	ELSE pg_catalog.format('the call was answered, and ended %s s later',
 			pg_catalog.trim_scale(osmtalk.microseconds_between(call_answered_at, call_ended_at)::numeric * 0.000001))
 END;
-COMMENT ON FUNCTION osmtalk.in_words(timestamptz, timestamptz) IS
+COMMENT ON FUNCTION osmtalk.answer_in_words(timestamptz, timestamptz) IS
 'Internal: whether a call was answered, and for how long it lasted';
 
 /* ---- the call's status ---- */
@@ -61,7 +61,7 @@ LANGUAGE sql STABLE
 BEGIN ATOMIC
 	SELECT r.number, r.rule, r.saw, r.matched, r.result
 	  FROM (SELECT COALESCE('the SIP code was ' || (call).sip_status_code::text, 'no SIP code was recorded') AS sip,
-				   osmtalk.in_words((call).answered_at, (call).ended_at) AS lasted) w,
+				   osmtalk.answer_in_words((call).answered_at, (call).ended_at) AS lasted) w,
 		   LATERAL (VALUES
 			(1, 'The SIP code is 486 or 600', w.sip,
 			 osmtalk.call_outcome((call).answered_at, (call).ended_at, (call).sip_status_code, false, NULL) = 'busy', 'busy'),
@@ -290,12 +290,12 @@ BEGIN ATOMIC
 	SELECT r.number, r.rule, COALESCE(w.nothing, r.saw), r.matched, r.result
 	  FROM (SELECT CASE WHEN pg_catalog.jsonb_typeof(analysis) = 'object' THEN analysis - 'lead_qualified' - 'success' END AS rest,
 				   CASE WHEN NOT osmtalk.has_analysis(analysis) THEN 'there is no analysis'
-						WHEN pg_catalog.jsonb_typeof(analysis) <> 'object' THEN 'the analysis is no object but ' || osmtalk.in_words(analysis)
+						WHEN pg_catalog.jsonb_typeof(analysis) <> 'object' THEN 'the analysis is no object but ' || osmtalk.value_in_words(analysis)
 				   END AS nothing,
-				   'next_action was ' || osmtalk.in_words(analysis -> 'next_action') AS next_action) w,
+				   'next_action was ' || osmtalk.value_in_words(analysis -> 'next_action') AS next_action) w,
 		   LATERAL (VALUES
 			(1, 'lead_qualified or success is the JSON boolean true',
-			 pg_catalog.format('lead_qualified was %s, and success %s', osmtalk.in_words(analysis -> 'lead_qualified'), osmtalk.in_words(analysis -> 'success')),
+			 pg_catalog.format('lead_qualified was %s, and success %s', osmtalk.value_in_words(analysis -> 'lead_qualified'), osmtalk.value_in_words(analysis -> 'success')),
 			 osmtalk.disposition(analysis) = 'qualified', 'qualified'),
 			(2, 'next_action is "not_interested"', w.next_action, osmtalk.disposition(w.rest) = 'not_interested', 'not_interested'),
 			(3, 'next_action is "callback_later"', w.next_action, osmtalk.disposition(w.rest) = 'callback', 'callback'),

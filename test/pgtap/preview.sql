@@ -138,7 +138,7 @@ SELECT is(osmtalk.quoted(given), expected, 'quoted: ' || expected) FROM (VALUES
 	('plain', '"plain"'), ('say "hi" \ there', '"say \"hi\" \\ there"'), (E'a\nb\tc', '"a\nb\tc"'), (E'\x1b[31mred', '"\u001b[31mred"'), (E'\u009b31m', '"?31m"'),
 	(E'abc\u202edcba', '"abc?dcba"'), (E'zero\u200bwidth\ufeff', '"zero?width?"'), ('नमस्ते 😀', '"नमस्ते 😀"'), (repeat('x', 200), '"' || repeat('x', 200) || '"'), (repeat('x', 201), '"' || repeat('x', 200) || '..."')) t (given, expected);
 SELECT is(osmtalk.quoted(NULL), NULL, 'quoted: null');
-SELECT is(osmtalk.in_words(given), expected, 'in words: ' || expected) FROM (VALUES
+SELECT is(osmtalk.value_in_words(given), expected, 'in words: ' || expected) FROM (VALUES
 	('"x"'::jsonb, '"x"'), ('true', 'true'), ('null', 'null'), ('1.50', '1.50'), ('1e131071', '1' || repeat('0', 39)), ('[1e131071]', 'an array'), ('{"a": 1}', 'an object'), (NULL, 'absent')) t (given, expected);
 INSERT INTO osmtalk.calls (id, org_id, ended_at, error) VALUES ('call_"; rm', 'org', now(), E'\x1b]0;title\x07<script>');
 SELECT is((SELECT explanation FROM osmtalk.explain_outcome('call_"; rm') WHERE decision = 'summary'),
