@@ -65,9 +65,9 @@ BEGIN ATOMIC
 		   LATERAL (VALUES
 			(1, 'The SIP code is 486 or 600', w.sip,
 			 osmtalk.call_outcome((call).answered_at, (call).ended_at, (call).sip_status_code, false, NULL) = 'busy', 'busy'),
-			-- with an error and a voicemail no rule after it says no_answer
+			-- with an error no rule after it says no_answer
 			(2, 'The SIP code is 408, 480 or 487, and the call was not answered', w.sip || ', and ' || w.lasted,
-			 osmtalk.call_outcome((call).answered_at, (call).ended_at, (call).sip_status_code, true, '') = 'no_answer', 'no_answer'),
+			 osmtalk.call_outcome((call).answered_at, (call).ended_at, (call).sip_status_code, false, '') = 'no_answer', 'no_answer'),
 			(3, 'An error was recorded: the bot crashed, or the network failed',
 			 COALESCE('the error ' || osmtalk.quoted((call).error) || ' was recorded', 'no error was recorded'),
 			 osmtalk.call_outcome((call).answered_at, (call).ended_at, NULL, false, (call).error) = 'failed', 'failed'),

@@ -47,7 +47,8 @@ SELECT results_eq($$ SELECT event_id, url, headers - 'X-OsmTalk-Event-Id', heade
 	$$ SELECT NULL::text, 'https://cmp.example/', jsonb_build_object('Content-Type', 'application/json', 'User-Agent', 'osmTalk-Webhooks/' || extversion,
 			'X-OsmTalk-Signature', osmtalk.signature((SELECT body FROM osmtalk.preview_event('call_open')), 'whsec_a_secret_of_the_campaign')), true FROM pg_extension WHERE extname = 'osmtalk' $$,
 	'its URL and headers; there is no id yet');
-SELECT is((SELECT body::jsonb #>> '{lead,status}' FROM osmtalk.preview_event('call_open')), 'completed', 'its body');
+SELECT is((SELECT body::jsonb -> 'lead' FROM osmtalk.preview_event('call_open')),
+	'{"id": "ld_open", "phoneNumber": "+4930123456", "variables": {}, "status": "completed", "disposition": "completed", "attempts": 1, "callId": "call_open", "outcome": null}', 'its body');
 SELECT results_eq($$ SELECT type, state, reason, url, headers - 'X-OsmTalk-Event-Id', body, bytes FROM osmtalk.preview_lead_event('ld_open') $$,
 	$$ SELECT type, state, reason, url, headers - 'X-OsmTalk-Event-Id', body, bytes FROM osmtalk.preview_event('call_open') $$, 'by its lead the same');
 SELECT pg_temp.placed('ringing', 'cmp', NULL);
