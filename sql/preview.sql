@@ -185,7 +185,8 @@ RETURNS TABLE (type text, event_id text, state text, reason text, url text, head
 LANGUAGE sql STABLE ROWS 1
 BEGIN ATOMIC
 	SELECT p.*
-	  FROM osmtalk.preview('call.analysis_completed', (call).org_id, NULL, NULL, NULL, 'not written', 'Nothing is sent. ' ||
+	  FROM osmtalk.preview('call.analysis_completed', (call).org_id, (SELECT l.campaign_id FROM osmtalk.leads l WHERE l.id = (call).lead_id),
+			NULL, NULL, 'not written', 'Nothing is sent. ' ||
 			CASE
 				WHEN (call).analyzed_at < pg_catalog.now() - osmtalk.retention()
 					THEN 'The analysis came long ago: its event, if there was one, is not kept any more.'
