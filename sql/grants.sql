@@ -108,6 +108,7 @@ GRANT INSERT (id, org_id, agent_id, lead_id, direction, phone_number, dynamic_va
 GRANT INSERT (org_id, phone_number, reason, source), UPDATE (reason, source) ON osmtalk.dnc_entries TO osmtalk_app;
 GRANT EXECUTE ON FUNCTION osmtalk.place_call(text), osmtalk.place_next_call(text), osmtalk.requeue_lead(text, timestamptz)
    TO osmtalk_app;
+GRANT EXECUTE ON FUNCTION osmtalk.explain_outcome(text) TO osmtalk_app, osmtalk_admin;
 
 /* ---- the administrator: configuration and operation ---- */
 
@@ -139,7 +140,9 @@ GRANT SELECT ON osmtalk.due_leads, osmtalk.stale_calls, osmtalk.campaign_report,
 GRANT EXECUTE ON FUNCTION osmtalk.requeue_lead(text, timestamptz), osmtalk.send_test_event(text, text), osmtalk.redeliver(text),
 	  osmtalk.rotate_webhook_secret(text, text, interval),
 	  osmtalk.enable_endpoint(text), osmtalk.disable_endpoint(text, text), osmtalk.reset_statistics(),
-	  osmtalk.pause(), osmtalk.resume(), osmtalk.adopt(boolean), osmtalk.apply_retention() TO osmtalk_admin;
+	  osmtalk.pause(), osmtalk.resume(), osmtalk.adopt(boolean), osmtalk.apply_retention(),
+	  -- with URLs as they are
+	  osmtalk.preview_event(text), osmtalk.preview_lead_event(text) TO osmtalk_admin;
 
 /* ---- monitoring: no phone numbers, no bodies, no secrets, no URLs but in deliveries ---- */
 

@@ -187,6 +187,8 @@ CREATE TABLE osmtalk.events (
 	PRIMARY KEY (id, slot)
 )
 PARTITION BY LIST (slot);
+-- what became of a call
+CREATE INDEX events_call_id_idx ON osmtalk.events (call_id);
 COMMENT ON TABLE osmtalk.events IS 'Every event, whether or not it could be sent; append-only';
 COMMENT ON COLUMN osmtalk.events.body IS 'The exact bytes that are signed and sent, UTF-8';
 COMMENT ON COLUMN osmtalk.events.skipped_reason IS 'Why nothing was enqueued; null when it was';

@@ -17,8 +17,8 @@
 #include "portability/instr_time.h"
 
 #include "answer.h"
+#include "compose.h"
 #include "scheduler.h"
-#include "signing.h"
 
 /*
  * What was claimed by one row of claims, which goes when nothing of it is
@@ -70,7 +70,7 @@ typedef struct OsmtalkDelivery
 	TimestampTz claimed_at; /* URL and secret are those of then */
 
 	/* while it is being sent */
-	char signature[OSMTALK_SIGNATURE_LEN + 1]; /* empty until it is made */
+	OsmtalkSignatures signatures; /* empty until they are made */
 	void *request;
 	void *easy;
 	bool unsignable; /* there is a secret, and no signature can be made: it must not be sent */

@@ -21,11 +21,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "compose.h"
 #include "egress.h"
 #include "own.h"
 #include "request.h"
 #include "settings.h"
-#include "signing.h"
 #include "sockets.h"
 #include "storage/fd.h"
 #include "target.h"
@@ -332,7 +332,7 @@ osmtalk_request_create(void)
 #endif
 
 	SET(CURLOPT_POST, 1L);
-	SET(CURLOPT_USERAGENT, "osmTalk-Webhooks/" OSMTALK_VERSION);
+	SET(CURLOPT_USERAGENT, OSMTALK_USER_AGENT);
 	SET(CURLOPT_WRITEFUNCTION, write_callback);
 	SET(CURLOPT_HEADERFUNCTION, header_callback);
 	SET(CURLOPT_XFERINFOFUNCTION, progress_callback);
@@ -348,8 +348,9 @@ osmtalk_request_create(void)
 }
 
 static bool
-add_header(struct curl_slist **headers, const char *header)
+add_header(void *arg, const char *header)
 {
+	struct curl_slist **headers = arg;
 	struct curl_slist *longer = curl_slist_append(*headers, header);
 
 	if (longer == NULL)
@@ -358,22 +359,11 @@ add_header(struct curl_slist **headers, const char *header)
 	return true;
 }
 
-static bool
-is_header_value(const char *s)
-{
-	if (strlen(s) > 400)
-		return false;
-	for (; *s; s++)
-		if ((unsigned char) *s < ' ' || *s == '\x7f')
-			return false;
-	return true;
-}
-
 bool
 osmtalk_request_prepare(CURL *easy, OsmtalkDelivery *d, struct curl_slist **headers)
 {
 	OsmtalkTarget target = osmtalk_target_read(d->url);
-	char header[512];
+	OsmtalkMessage message = {.event_id = d->event_id, .body = d->body, .body_len = d->body_len, .secret = d->secret};
 	bool ok;
 
 	*headers = NULL;
@@ -394,33 +384,26 @@ osmtalk_request_prepare(CURL *easy, OsmtalkDelivery *d, struct curl_slist **head
 		return false;
 	}
 
-	ok = add_header(headers, "Content-Type: application/json") &&
-		add_header(headers, "Expect:");
-
 	/* an application may supply its own ids: one that is no header value is not sent as one */
-	if (!is_header_value(d->event_id))
+	if (!osmtalk_is_event_id(d->event_id))
 	{
 		d->permanent = true;
 		strlcpy(d->error, "the event's id cannot be sent in a header", sizeof(d->error));
 		return false;
 	}
-	snprintf(header, sizeof(header), "X-OsmTalk-Event-Id: %s", d->event_id);
-	ok = ok && add_header(headers, header);
-
-	if (d->secret != NULL)
+	/* once: the request may have to be prepared again */
+	if (d->secret != NULL && d->signatures.classic[0] == '\0')
 	{
-		/* once: the request may have to be prepared again */
-		if (d->signature[0] == '\0' &&
-			!osmtalk_sign(d->body, d->body_len, d->secret, strlen(d->secret), d->signature))
+		if (!osmtalk_sign_message(&message, &d->signatures))
 		{
 			d->unsignable = true;
 			strlcpy(d->error, "the body could not be signed", sizeof(d->error));
 			return false;
 		}
 		OPENSSL_cleanse(d->secret, strlen(d->secret));
-		snprintf(header, sizeof(header), "X-OsmTalk-Signature: %s", d->signature);
-		ok = ok && add_header(headers, header);
 	}
+	ok = osmtalk_compose_headers(&message, &d->signatures, add_header, headers) &&
+		add_header(headers, "Expect:");
 
 	SET(CURLOPT_URL, d->url);
 	/* either of the two keeps libcurl from looking into the environment */

@@ -7,7 +7,7 @@
 BEGIN;
 SET LOCAL search_path = public;
 SET LOCAL jit = off; -- it takes longer than all else
-SELECT plan(303);
+SELECT plan(316);
 
 CREATE ROLE osmtalk_test_nobody;
 CREATE ROLE osmtalk_test_facts;			-- records facts, and no more
@@ -66,6 +66,7 @@ SELECT pg_temp.acts_as('osmtalk_test_nobody', command, '42501', 'USAGE alone: ' 
 	'SELECT osmtalk.delivery_target(''webhook.test'', ''org'', ''cmp'')', 'SELECT osmtalk.record_event(''t'', ''org'', NULL, NULL, NULL, ''b'')',
 	'SELECT osmtalk.is_dnc_listed(''org'', ''+919876543210'')', 'SELECT osmtalk.start_worker()', 'SELECT osmtalk.pause()', 'SELECT osmtalk.resume()', 'CREATE TABLE osmtalk.mine ()',
 	'SELECT osmtalk.rotate_webhook_secret(''org'')', 'SELECT osmtalk.new_webhook_secret()', 'SELECT 1 FROM osmtalk.previous_secrets',
+	'SELECT osmtalk.explain_outcome(''call1'')', 'SELECT osmtalk.preview_event(''call1'')', 'SELECT osmtalk.preview_lead_event(''ld1'')', 'SELECT osmtalk.request_headers(''e'', ''b'', ''s'')',
 	'CREATE TABLE public.one (status osmtalk.call_status)', 'CREATE TABLE public.other (call osmtalk.calls)']) command;
 
 -- ---------------------------------------------------------------------------
@@ -149,7 +150,7 @@ SELECT pg_temp.acts_as('osmtalk_app', command, '00000', 'the application: ' || c
 	'INSERT INTO osmtalk.leads (campaign_id, phone_number, variables) VALUES (''cmp'', ''00 91 98765 43210'', ''{}'') RETURNING *',
 	'UPDATE osmtalk.leads SET variables = ''{"a": 1}'', next_attempt_at = now() WHERE id = ''ld8''', 'SELECT * FROM osmtalk.leads WHERE id = ''ld8'' FOR UPDATE',
 	'INSERT INTO osmtalk.dnc_entries (org_id, phone_number, source) VALUES (''org'', ''+49 30 1234567'', ''opt_out'') ON CONFLICT (org_id, phone_number) DO UPDATE SET reason = EXCLUDED.reason',
-	'SELECT osmtalk.place_call(''ld9'')', 'SELECT osmtalk.place_next_call(''cmp'')', 'SELECT osmtalk.requeue_lead(''ld2'')', 'SELECT osmtalk.wait_until_drained(''0'')',
+	'SELECT osmtalk.place_call(''ld9'')', 'SELECT osmtalk.place_next_call(''cmp'')', 'SELECT osmtalk.requeue_lead(''ld2'')', 'SELECT osmtalk.wait_until_drained(''0'')', 'SELECT osmtalk.explain_outcome(''call3'')',
 	'SELECT * FROM osmtalk.due_leads, osmtalk.stale_calls, osmtalk.campaign_report, osmtalk.dnc_entries, osmtalk.agents', 'SELECT id, name, retry_on FROM osmtalk.campaigns',
 	'SELECT osmtalk.call_outcome(NULL, now(), NULL, false, NULL), osmtalk.disposition(''{}''), osmtalk.normalize_phone(''+4930123456''), osmtalk.is_terminal(''busy''), osmtalk.signature(''b'', ''s''), osmtalk.verify_signature(''b'', ''s'', ''x''), osmtalk.is_webhook_url(''x''), osmtalk.analysis_configured(a) FROM osmtalk.agents a']) command;
 SELECT pg_temp.acts_as('osmtalk_app', format('UPDATE osmtalk.calls SET %I = DEFAULT WHERE id = ''call3''', c), '42501', 'it cannot write calls.' || c)
@@ -169,6 +170,7 @@ SELECT pg_temp.acts_as('osmtalk_app', command, '42501', 'the application: ' || c
 	'INSERT INTO osmtalk.delivery_attempts (event_id, attempt, started_at) VALUES (''x'', 1, now())', 'SELECT 1 FROM osmtalk.events', 'SELECT 1 FROM osmtalk.outbox', 'SELECT 1 FROM osmtalk.delivery_attempts',
 	'SELECT 1 FROM osmtalk.events_00', 'SELECT 1 FROM osmtalk.deliveries', 'SELECT nextval(''osmtalk.outbox_id_seq'')',
 	'SELECT osmtalk.redeliver(''x'')', 'SELECT osmtalk.send_test_event(''org'')', 'SELECT osmtalk.pause()', 'SELECT osmtalk.resume()', 'SELECT osmtalk.adopt()', 'SELECT osmtalk.expire_calls()',
+	'SELECT osmtalk.preview_event(''call3'')', 'SELECT osmtalk.preview_lead_event(''ld3'')',
 	'SELECT osmtalk.apply_retention()', 'TRUNCATE osmtalk.events_00', 'TRUNCATE osmtalk.calls', 'SELECT osmtalk.decide_lead(c) FROM osmtalk.calls c', 'SELECT osmtalk.record_analysis(c) FROM osmtalk.calls c',
 	'SELECT osmtalk.decide_lead(c) FROM osmtalk.calls c', 'SELECT osmtalk.record_event(''t'', ''org'', NULL, NULL, NULL, ''b'')', 'SELECT * FROM osmtalk.delivery_target(''webhook.test'', ''org'', NULL)',
 	'CREATE TABLE osmtalk.mine ()', 'CREATE FUNCTION osmtalk.mine() RETURNS int LANGUAGE sql RETURN 1', 'CREATE TABLE public.mine2 (call osmtalk.calls)',
@@ -190,7 +192,8 @@ SELECT pg_temp.acts_as('osmtalk_admin', command, '00000', 'the administrator: ' 
 	'DELETE FROM osmtalk.calls WHERE id = ''call5''', 'DELETE FROM osmtalk.dnc_entries', 'SELECT * FROM osmtalk.events, osmtalk.outbox, osmtalk.delivery_attempts',
 	'SELECT * FROM osmtalk.deliveries', 'SELECT * FROM osmtalk.due_leads, osmtalk.stale_calls, osmtalk.campaign_report', 'SELECT * FROM osmtalk.worker_status', 'SELECT * FROM osmtalk.retained', 'SELECT * FROM osmtalk.in_flight, osmtalk.not_adopted',
 	'SELECT osmtalk.requeue_lead(''ld2'')', 'SELECT osmtalk.send_test_event(''org'', ''cmp'')', format('SELECT osmtalk.redeliver(%L)', (SELECT min(id) FROM osmtalk.events)),
-	'SELECT osmtalk.pause()', 'SELECT osmtalk.resume()', 'SELECT osmtalk.adopt()', 'SELECT osmtalk.apply_retention()', 'SELECT osmtalk.wait_until_drained(''0'')']) command;
+	'SELECT osmtalk.pause()', 'SELECT osmtalk.resume()', 'SELECT osmtalk.adopt()', 'SELECT osmtalk.apply_retention()', 'SELECT osmtalk.wait_until_drained(''0'')',
+	'SELECT osmtalk.explain_outcome(''call3'')', 'SELECT osmtalk.preview_event(''call3'')', 'SELECT osmtalk.preview_lead_event(''ld3'')']) command;
 SELECT pg_temp.acts_as('osmtalk_admin', command, '42501', 'the administrator: ' || command) FROM unnest(ARRAY[
 	'SELECT webhook_secret FROM osmtalk.campaigns', 'SELECT webhook_secret FROM osmtalk.org_settings', 'SELECT * FROM osmtalk.org_settings', 'SELECT s FROM osmtalk.org_settings s', 'TABLE osmtalk.campaigns',
 	'UPDATE osmtalk.campaigns SET name = webhook_secret', 'UPDATE osmtalk.campaigns SET name = ''x'' WHERE webhook_secret LIKE ''a%''', 'UPDATE osmtalk.campaigns SET name = ''x'' RETURNING webhook_secret', 'DELETE FROM osmtalk.campaigns WHERE webhook_secret = ''s''',
@@ -198,7 +201,7 @@ SELECT pg_temp.acts_as('osmtalk_admin', command, '42501', 'the administrator: ' 
 	'UPDATE osmtalk.campaigns SET org_id = ''org2''', 'UPDATE osmtalk.org_settings SET org_id = ''org3''', 'UPDATE osmtalk.leads SET outcome = ''{}''', 'UPDATE osmtalk.leads SET disposition = ''qualified''', 'UPDATE osmtalk.leads SET call_id = ''x''',
 	'INSERT INTO osmtalk.calls (org_id) VALUES (''org'')', 'UPDATE osmtalk.calls SET ended_at = now()', 'INSERT INTO osmtalk.events (type, org_id, body) VALUES (''t'', ''org'', ''forged'')', 'DELETE FROM osmtalk.events', 'UPDATE osmtalk.events SET body = ''x''',
 	'INSERT INTO osmtalk.outbox (event_id) VALUES (''x'')', 'DELETE FROM osmtalk.outbox', 'DELETE FROM osmtalk.delivery_attempts', 'INSERT INTO osmtalk.paused DEFAULT VALUES', 'DELETE FROM osmtalk.paused', 'UPDATE osmtalk.slots SET newest = now()',
-	'SELECT osmtalk.place_call(''ld9'')', 'SELECT osmtalk.expire_calls()', 'TRUNCATE osmtalk.leads', 'CREATE TABLE osmtalk.mine ()']) command;
+	'SELECT osmtalk.place_call(''ld9'')', 'SELECT osmtalk.expire_calls()', 'SELECT osmtalk.request_headers(''e'', ''b'', ''s'')', 'TRUNCATE osmtalk.leads', 'CREATE TABLE osmtalk.mine ()']) command;
 SELECT pg_temp.acts_as('osmtalk_admin', 'UPDATE osmtalk.leads SET campaign_id = ''cmp2'' WHERE id = ''ld8''', '23514', 'it moves no lead to another organisation');
 SELECT pg_temp.acts_as('osmtalk_admin', 'UPDATE osmtalk.campaigns SET agent_id = ''agent2'' WHERE id = ''cmp''', '23514', 'nor takes an agent of it');
 SELECT pg_temp.acts_as('osmtalk_admin', 'UPDATE osmtalk.org_settings SET default_webhook_url = ''file:///etc/passwd''', '22023', 'and writes URLs within the rules');
@@ -220,7 +223,7 @@ SELECT is_empty($$ SELECT * FROM monitored WHERE attname ~ 'url' AND relname NOT
 SELECT pg_temp.acts_as('osmtalk_monitor', command, '42501', 'monitoring: ' || command) FROM unnest(ARRAY[
 	'SELECT * FROM osmtalk.leads', 'SELECT * FROM osmtalk.calls', 'SELECT phone_number FROM osmtalk.leads', 'SELECT 1 FROM osmtalk.dnc_entries', 'SELECT * FROM osmtalk.due_leads', 'SELECT * FROM osmtalk.stale_calls', 'SELECT body FROM osmtalk.events',
 	'SELECT response_body FROM osmtalk.delivery_attempts', 'SELECT webhook_secret FROM osmtalk.org_settings', 'SELECT webhook_url FROM osmtalk.campaigns', 'UPDATE osmtalk.calls SET ended_at = now()', 'INSERT INTO osmtalk.leads (campaign_id, phone_number) VALUES (''cmp'', ''+4930123456'')',
-	'DELETE FROM osmtalk.outbox', 'SELECT osmtalk.pause()', 'SELECT osmtalk.redeliver(''x'')', 'SELECT osmtalk.place_next_call(''cmp'')', 'SELECT osmtalk.send_test_event(''org'')']) command;
+	'DELETE FROM osmtalk.outbox', 'SELECT osmtalk.pause()', 'SELECT osmtalk.redeliver(''x'')', 'SELECT osmtalk.place_next_call(''cmp'')', 'SELECT osmtalk.send_test_event(''org'')', 'SELECT osmtalk.explain_outcome(''call3'')', 'SELECT osmtalk.preview_event(''call3'')']) command;
 
 -- ---------------------------------------------------------------------------
 -- A role that shadows names in its own schemas runs nothing with the owner's rights

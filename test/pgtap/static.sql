@@ -92,8 +92,8 @@ SELECT is_empty($$
 SELECT results_eq($$
 	SELECT p.proname::text COLLATE "default" FROM pg_proc p WHERE p.pronamespace = 'osmtalk'::regnamespace AND p.prosecdef
 	   AND p.prorettype <> 'trigger'::regtype ORDER BY p.proname $$,
-	ARRAY['adopt', 'apply_retention', 'disable_endpoint', 'disable_tenant_isolation', 'enable_endpoint', 'enable_tenant_isolation', 'pause', 'place_call', 'place_next_call', 'redeliver',
-		  'requeue_lead', 'reset_statistics', 'resume',
+	ARRAY['adopt', 'apply_retention', 'disable_endpoint', 'disable_tenant_isolation', 'enable_endpoint', 'enable_tenant_isolation', 'explain_outcome', 'pause',
+		  'place_call', 'place_next_call', 'preview_event', 'preview_lead_event', 'redeliver', 'requeue_lead', 'reset_statistics', 'resume',
 		  'rotate_webhook_secret', 'send_test_event', 'wait_until_drained'],
 	'and these functions for users');
 SELECT is_empty($$
@@ -112,7 +112,7 @@ SELECT results_eq($$ SELECT p.proname::text COLLATE "default" FROM function p WH
 	ARRAY['calls_after_update', 'calls_before_update', 'leads_after_transition', 'leads_before_status', 'pause_changed', 'wake_worker'],
 	'of those in C these run with the owner''s rights: each pins the search path before it runs a statement');
 SELECT results_eq($$ SELECT p.proname::text COLLATE "default" FROM function p WHERE p.lanname = 'c' AND NOT p.proisstrict AND p.pronargs > 0 ORDER BY p.proname $$,
-	ARRAY['decide_lead', 'record_analysis', 'record_event', 'render', 'sees_org', 'verify_signature'], 'and these are called with nulls, which they look for');
+	ARRAY['decide_lead', 'record_analysis', 'record_event', 'render', 'request_headers', 'sees_org', 'verify_signature'], 'and these are called with nulls, which they look for');
 -- In the pinned search path a name without its schema could be found in pg_temp.
 SELECT is_empty($$
 	SELECT p.oid::regprocedure, m FROM function p, pg_class c, regexp_matches(p.code, '(?:FROM|JOIN|INTO|UPDATE|TABLE|ONLY|TRUNCATE|,)\s+' || c.relname || '\s+(?:[a-z]\s|SET|WHERE|\()', 'gi') m

@@ -144,6 +144,9 @@ END
 $$;
 SELECT pg_temp.like_nothing('SELECT osmtalk.place_call(''ld3_@'')', 'place_call()');
 SELECT pg_temp.like_nothing('SELECT osmtalk.requeue_lead(''ld1_@'')', 'requeue_lead()');
+SELECT pg_temp.like_nothing('SELECT osmtalk.explain_outcome(''call1_@'')', 'explain_outcome()');
+SELECT pg_temp.like_nothing('SELECT osmtalk.preview_event(''call1_@'')', 'preview_event()');
+SELECT pg_temp.like_nothing('SELECT osmtalk.preview_lead_event(''ld1_@'')', 'preview_lead_event()');
 SELECT pg_temp.like_nothing('SELECT osmtalk.send_test_event(''@'')', 'send_test_event()');
 SELECT pg_temp.like_nothing('SELECT osmtalk.rotate_webhook_secret(''@'')', 'rotate_webhook_secret()');
 SELECT pg_temp.like_nothing('SELECT osmtalk.rotate_webhook_secret(''mine'', ''cmp_@'')', 'rotate_webhook_secret() of a campaign');

@@ -791,6 +791,27 @@ SELECT 'cmp_report1', '+919876543320', s::osmtalk.lead_status, d
 SELECT * FROM osmtalk.campaign_report WHERE campaign_id LIKE 'cmp_report%' ORDER BY campaign_id;
 
 -- ---------------------------------------------------------------------------
+-- explain_outcome(): of all of these
+-- ---------------------------------------------------------------------------
+CREATE TABLE lifecycle.explained AS
+SELECT c.id, c.status::text AS call, l.status::text AS lead, l.disposition, l.call_id = c.id AS latest, e.*
+  FROM osmtalk.calls c LEFT JOIN osmtalk.leads l ON l.id = c.lead_id,
+	   LATERAL (SELECT count(*) FILTER (WHERE x.decision = 'call' AND x.winner) AS winners, max(x.result) FILTER (WHERE x.decision = 'call' AND x.winner) AS call_said,
+					   max(x.result) FILTER (WHERE x.decision = 'lead' AND x.winner) AS lead_said,
+					   max(x.result) FILTER (WHERE x.decision = 'disposition' AND x.winner) AS disposition_said,
+					   max(x.explanation) FILTER (WHERE x.decision = 'summary') AS summary
+				  FROM osmtalk.explain_outcome(c.id) x) e
+ WHERE c.org_id LIKE 'lifecycle%';
+-- it never says otherwise than the rows
+SELECT * FROM lifecycle.explained
+ WHERE winners <> 1 OR call_said IS DISTINCT FROM call
+	OR (latest AND summary !~ 'made \w+ again since' AND call NOT IN ('queued', 'in_progress')
+		AND (lead_said IS DISTINCT FROM lead OR (lead = 'completed' AND disposition_said IS DISTINCT FROM disposition)));
+SELECT count(*) > 80 AS many FROM lifecycle.explained;
+SELECT id, regexp_replace(regexp_replace(summary, '\d{4}-\d\d-\d\dT[\d:.]+Z', '<time>', 'g'), 'ended [\d.]+ s', 'ended <n> s') AS summary
+  FROM lifecycle.explained WHERE id !~ '^call_[0-9a-v]{27}$' ORDER BY id COLLATE "C";
+
+-- ---------------------------------------------------------------------------
 -- Updates that finalise nothing write nothing
 -- ---------------------------------------------------------------------------
 SELECT count(*) AS events FROM osmtalk.events WHERE org_id LIKE 'lifecycle%' \gset before_

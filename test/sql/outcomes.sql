@@ -18,10 +18,7 @@ CREATE SCHEMA outcomes;
 -- ---------------------------------------------------------------------------
 -- call_outcome(): each row of the rule table by itself
 -- ---------------------------------------------------------------------------
-SELECT rule, answered, sip, voicemail, error,
-	   osmtalk.call_outcome(CASE WHEN answered THEN timestamptz '2026-05-06 11:00:00Z' END,
-							'2026-05-06 11:01:00Z', sip, voicemail, error) AS outcome
-  FROM (VALUES
+CREATE TABLE outcomes.rules AS SELECT * FROM (VALUES
 	(1, true,  486,  false, NULL),
 	(1, false, 486,  false, NULL),
 	(1, true,  600,  false, NULL),
@@ -53,10 +50,13 @@ SELECT rule, answered, sip, voicemail, error,
 	(7, true,  399,  false, NULL),
 	(7, true,  -486, false, NULL)
   ) t (rule, answered, sip, voicemail, error);
+SELECT rule, answered, sip, voicemail, error,
+	   osmtalk.call_outcome(CASE WHEN answered THEN timestamptz '2026-05-06 11:00:00Z' END,
+							'2026-05-06 11:01:00Z', sip, voicemail, error) AS outcome
+  FROM outcomes.rules;
 
 -- Where two rules match, the earlier wins: every pair that can meet.
-SELECT pair, osmtalk.call_outcome(answered_at, '2026-05-06 11:01:00Z', sip, voicemail, error) AS outcome
-  FROM (VALUES
+CREATE TABLE outcomes.pairs AS SELECT * FROM (VALUES
 	('1 before 3', timestamptz '2026-05-06 11:00:00Z', 486,  false, 'x'),
 	('1 before 5', '2026-05-06 11:00:00Z', 600,  true,  NULL),
 	('1 before 6', NULL,                   486,  false, NULL),
@@ -78,10 +78,10 @@ SELECT pair, osmtalk.call_outcome(answered_at, '2026-05-06 11:01:00Z', sip, voic
 	('5 before 7', '2026-05-06 11:00:00Z', NULL, true,  NULL),
 	('6 before 7', '2026-05-06 11:00:58Z', NULL, false, NULL)
   ) t (pair, answered_at, sip, voicemail, error);
+SELECT pair, osmtalk.call_outcome(answered_at, '2026-05-06 11:01:00Z', sip, voicemail, error) AS outcome FROM outcomes.pairs;
 
 -- Times: the boundary of three seconds, odd orders, odd years, infinity.
-SELECT answered_at, ended_at, osmtalk.call_outcome(answered_at, ended_at, NULL, NULL, NULL) AS outcome
-  FROM (VALUES
+CREATE TABLE outcomes.times AS SELECT * FROM (VALUES
 	(timestamptz '2026-05-06 11:00:00Z', timestamptz '2026-05-06 11:00:02.999999Z'),
 	('2026-05-06 11:00:00Z', '2026-05-06 11:00:03Z'),
 	('2026-05-06 11:00:00Z', '2026-05-06 11:00:03.000001Z'),
@@ -104,6 +104,7 @@ SELECT answered_at, ended_at, osmtalk.call_outcome(answered_at, ended_at, NULL, 
 	('2026-05-06 11:00:00Z', NULL),
 	(NULL, NULL)
   ) t (answered_at, ended_at);
+SELECT answered_at, ended_at, osmtalk.call_outcome(answered_at, ended_at, NULL, NULL, NULL) AS outcome FROM outcomes.times;
 
 -- Not answered because never, or because infinitely late: rule 2 sees no difference.
 SELECT answered_at, osmtalk.call_outcome(answered_at, '2026-05-06 11:00:00Z', 487, false, NULL) AS outcome
@@ -454,5 +455,90 @@ SELECT osmtalk.disposition('{"success": true}'),
 	   osmtalk.analysis_configured(ROW('a', 'o', NULL, false, false, '{"schema": [1]}')::osmtalk.agents);
 RESET search_path;
 
+-- ---------------------------------------------------------------------------
+-- explain_outcome(): agrees with the decision, in every case above
+-- ---------------------------------------------------------------------------
+-- The rules by themselves, over the whole space: the first that matches gives
+-- the outcome, and has the number of the rule that does by the book.
+CREATE FUNCTION outcomes.rule_by_the_book(answered timestamptz, ended timestamptz, sip int, voicemail boolean, err text)
+RETURNS int[] LANGUAGE plpgsql AS $$
+DECLARE
+	unanswered boolean := answered IS NULL OR answered IN ('infinity', '-infinity');
+	is_busy boolean := coalesce(sip IN (486, 600), false);
+	is_unanswered boolean := coalesce(sip IN (408, 480, 487) AND unanswered, false);
+	matching int[] := '{}';
+BEGIN
+	IF ended IS NULL OR ended IN ('infinity', '-infinity') THEN RETURN NULL; END IF;
+	IF is_busy THEN matching := matching || 1; END IF;
+	IF is_unanswered THEN matching := matching || 2; END IF;
+	IF err IS NOT NULL THEN matching := matching || 3; END IF;
+	IF sip >= 400 AND NOT is_busy AND NOT is_unanswered THEN matching := matching || 4; END IF;
+	IF voicemail THEN matching := matching || 5; END IF;
+	IF unanswered OR ended < answered + interval '3 seconds' THEN matching := matching || 6; END IF;
+	RETURN CASE WHEN matching = '{}' THEN '{7}' ELSE matching END;
+END
+$$;
+CREATE TABLE outcomes.facts AS
+SELECT s.*, jsonb_populate_record(NULL::osmtalk.calls, jsonb_build_object('answered_at', s.answered, 'ended_at', s.ended,
+			'sip_status_code', s.sip, 'voicemail_detected', s.voicemail, 'error', s.err)) AS call
+  FROM outcomes.space s;
+SELECT s.answered, s.ended, s.sip, s.voicemail, s.err, s.outcome, r.*
+  FROM outcomes.facts s,
+	   LATERAL (SELECT array_agg(o.number ORDER BY o.number) FILTER (WHERE o.matched) AS matching, count(o.matched) AS known,
+					   (array_agg(o.result ORDER BY o.number) FILTER (WHERE o.matched))[1] AS result
+				  FROM osmtalk.outcome_rules(s.call) o) r
+ WHERE r.result IS DISTINCT FROM s.outcome OR r.known <> CASE WHEN s.outcome IS NULL THEN 0 ELSE 7 END
+	OR r.matching IS DISTINCT FROM outcomes.rule_by_the_book(s.answered, s.ended, s.sip, s.voicemail, s.err)
+ LIMIT 5;
+
+-- And calls that the triggers have decided: of the rules, the pairs, the times,
+-- and the space with one SIP code of each kind; of every analysis, with an
+-- agent that has it configured and one that has not; of every agent.
+INSERT INTO osmtalk.org_settings (org_id) VALUES ('outcomes');
+INSERT INTO osmtalk.agents (id, org_id, enable_sentiment) VALUES ('outcomes_analyst', 'outcomes', true), ('outcomes_plain', 'outcomes', false);
+INSERT INTO osmtalk.agents (id, org_id, enable_sentiment, enable_success_evaluation, post_call_analysis)
+SELECT 'outcomes_agent_' || row_number() OVER (), 'outcomes', sentiment, success, post_call_analysis FROM outcomes.agents;
+INSERT INTO osmtalk.campaigns (id, org_id, name, retry_on, max_attempts) VALUES
+	('cmp_outcomes', 'outcomes', 'once', '{failed}', 1), ('cmp_outcomes_again', 'outcomes', 'again', '{failed,busy}', 2);
+CREATE TABLE outcomes.calls AS
+SELECT row_number() OVER () AS number, c.*
+  FROM (SELECT CASE WHEN answered THEN timestamptz '2026-05-06 11:00:00Z' END AS answered_at, timestamptz '2026-05-06 11:01:00Z' AS ended_at,
+			   sip, voicemail, error, NULL::jsonb AS analysis, 'outcomes_plain' AS agent_id FROM outcomes.rules
+		UNION ALL
+		SELECT answered_at, '2026-05-06 11:01:00Z', sip, voicemail, error, NULL, NULL FROM outcomes.pairs
+		UNION ALL
+		SELECT answered_at, ended_at, NULL, NULL, NULL, NULL, 'outcomes_analyst' FROM outcomes.times
+		UNION ALL
+		SELECT answered, ended, sip, voicemail, err, NULL, 'outcomes_analyst' FROM outcomes.space
+		 WHERE sip IS NULL OR sip IN (-2147483648, -1, 0, 200, 399, 400, 404, 408, 480, 486, 487, 503, 600, 603, 2147483647)
+		UNION ALL
+		SELECT '2026-05-06 11:00:00Z', '2026-05-06 11:01:00Z', NULL, false, NULL, analysis, a FROM outcomes.analyses, unnest('{outcomes_analyst,outcomes_plain}'::text[]) a
+		UNION ALL
+		SELECT '2026-05-06 11:00:00Z', '2026-05-06 11:01:00Z', NULL, false, NULL, '{"success": true}', a.id FROM osmtalk.agents a WHERE a.id LIKE 'outcomes\_agent%') c;
+INSERT INTO osmtalk.leads (id, campaign_id, phone_number)
+SELECT 'ld_outcomes_' || number, CASE number % 2 WHEN 0 THEN 'cmp_outcomes' ELSE 'cmp_outcomes_again' END, '+4930123456' FROM outcomes.calls;
+INSERT INTO osmtalk.calls (id, lead_id, agent_id, answered_at, ended_at, sip_status_code, voicemail_detected, error, analysis)
+SELECT 'call_outcomes_' || number, 'ld_outcomes_' || number, agent_id, answered_at, ended_at, sip, voicemail, error, analysis FROM outcomes.calls;
+CREATE TABLE outcomes.explained AS
+SELECT c.id, c.status::text AS call, l.status::text AS lead, l.disposition, e.*
+  FROM osmtalk.calls c JOIN osmtalk.leads l ON l.id = c.lead_id,
+	   LATERAL (SELECT max(x.result) FILTER (WHERE x.decision = 'call' AND x.winner) AS call_said, max(x.result) FILTER (WHERE x.decision = 'lead' AND x.winner) AS lead_said,
+					   max(x.result) FILTER (WHERE x.decision = 'disposition' AND x.winner) AS disposition_said,
+					   count(*) FILTER (WHERE x.winner AND x.matched IS NOT TRUE) AS winners_that_do_not_match,
+					   count(*) FILTER (WHERE x.winner) AS winners, count(*) AS steps, max(x.explanation) FILTER (WHERE x.decision = 'summary') AS summary
+				  FROM osmtalk.explain_outcome(c.id) x) e
+ WHERE c.org_id = 'outcomes';
+-- a rule of each decision has won, and none of what is shown when rows and rules differ
+SELECT * FROM outcomes.explained
+ WHERE call_said IS DISTINCT FROM call OR winners_that_do_not_match > 0 OR steps <> 23
+	OR CASE WHEN call IN ('queued', 'in_progress') THEN winners <> 1 OR lead <> 'calling' OR lead_said IS NOT NULL
+			ELSE lead_said IS DISTINCT FROM lead OR disposition_said IS DISTINCT FROM disposition END
+ LIMIT 5;
+SELECT call, lead, disposition, count(*) FROM outcomes.explained GROUP BY 1, 2, 3 ORDER BY call COLLATE "C", lead COLLATE "C", disposition COLLATE "C";
+SELECT x.step, x.decision, x.matched, x.winner, x.result, x.rule, regexp_replace(regexp_replace(x.explanation, '2\d{3}-\d\d-\d\dT[\d:.]+Z', '<time>'), 'outcomes_\d+', 'outcomes_<n>', 'g') AS explanation
+  FROM osmtalk.explain_outcome((SELECT 'call_outcomes_' || number FROM outcomes.calls WHERE analysis = '{"lead_qualified": true, "next_action": "not_interested"}' AND agent_id = 'outcomes_analyst')) x;
+
 SET client_min_messages = warning;
+DELETE FROM osmtalk.calls WHERE org_id = 'outcomes';
+DELETE FROM osmtalk.leads WHERE campaign_id LIKE 'cmp\_outcomes%';
 DROP SCHEMA outcomes CASCADE;

@@ -163,6 +163,8 @@ works('... and tests', "SELECT count(osmtalk.send_test_event(org_id, id)), count
 is(works('... all have a result', "SELECT osmtalk.wait_until_drained('60 s')"), 't', '... delivered or not');
 my $states = works('which is', "SELECT state, count(*) FROM osmtalk.deliveries GROUP BY 1 ORDER BY 1");
 like($states, qr/delivered\|\d+\nfailed\|\d+/, '... the one and the other');
+is(works('it is previewed and explained', "SELECT bool_and(p.n > 0 AND x.n > 20) FROM (SELECT min(call_id) AS id FROM osmtalk.events WHERE call_id IS NOT NULL GROUP BY campaign_id) c,
+	LATERAL (SELECT count(curl) AS n FROM osmtalk.preview_event(c.id)) p, LATERAL (SELECT count(*) AS n FROM osmtalk.explain_outcome(c.id)) x"), 't', '... call by call');
 works('what was sent is sent again', "SELECT count(osmtalk.redeliver(event_id)) FROM osmtalk.deliveries");
 my $died = worker_pid($node, $db);
 kill 'KILL', $died;
