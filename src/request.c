@@ -21,14 +21,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "compose.h"
 #include "egress.h"
 #include "own.h"
 #include "request.h"
 #include "settings.h"
-#include "signing.h"
 #include "sockets.h"
 #include "storage/fd.h"
 #include "target.h"
+#include "utils/timestamp.h"
 
 #define MOST_HEADERS (64 * 1024)
 
@@ -343,9 +344,11 @@ osmtalk_request_create(void)
 	return easy;
 }
 
+/* The argument is the list. */
 static bool
-add_header(struct curl_slist **headers, const char *header)
+add_header(void *arg, const char *header)
 {
+	struct curl_slist **headers = arg;
 	struct curl_slist *longer = curl_slist_append(*headers, header);
 
 	if (longer == NULL)
@@ -354,14 +357,20 @@ add_header(struct curl_slist **headers, const char *header)
 	return true;
 }
 
+/* Signs it, once: the request may have to be prepared again, and the secrets are wiped meanwhile. */
 static bool
-is_header_value(const char *s)
+sign(const OsmtalkMessage *message, OsmtalkDelivery *d)
 {
-	if (strlen(s) > 400)
+	if (!osmtalk_sign_message(message, &d->signatures))
+	{
+		d->unsignable = true;
 		return false;
-	for (; *s; s++)
-		if ((unsigned char) *s < ' ' || *s == '\x7f')
-			return false;
+	}
+	d->is_signed = true;
+	if (d->secret != NULL)
+		OPENSSL_cleanse(d->secret, strlen(d->secret));
+	for (int i = 0; i < d->nprevious; i++)
+		OPENSSL_cleanse(d->previous[i], strlen(d->previous[i]));
 	return true;
 }
 
@@ -369,7 +378,15 @@ bool
 osmtalk_request_prepare(CURL *easy, OsmtalkDelivery *d, struct curl_slist **headers)
 {
 	OsmtalkTarget target = osmtalk_target_read(d->url);
-	char header[512];
+	OsmtalkMessage message = {
+		.event_id = d->event_id,
+		.body = d->body,
+		.body_len = d->body_len,
+		.custom = d->headers,
+		.secret = d->secret,
+		.nprevious = d->nprevious,
+		.standard = d->standard,
+		.timestamp = timestamptz_to_time_t(d->started_at)};
 	bool ok;
 
 	*headers = NULL;
@@ -389,32 +406,20 @@ osmtalk_request_prepare(CURL *easy, OsmtalkDelivery *d, struct curl_slist **head
 		return false;
 	}
 
-	ok = add_header(headers, "Content-Type: application/json") &&
-		add_header(headers, "Expect:");
-
 	/* an application may supply its own ids: one that is no header value is not sent as one */
-	if (!is_header_value(d->event_id))
+	if (!osmtalk_is_event_id(d->event_id))
 	{
 		strlcpy(d->error, "the event's id cannot be sent in a header", sizeof(d->error));
 		return false;
 	}
-	snprintf(header, sizeof(header), "X-OsmTalk-Event-Id: %s", d->event_id);
-	ok = ok && add_header(headers, header);
-
-	if (d->secret != NULL)
+	for (int i = 0; i < d->nprevious; i++)
+		message.previous[i] = d->previous[i];
+	if (!d->is_signed && !sign(&message, d))
 	{
-		/* once: the request may have to be prepared again */
-		if (d->signature[0] == '\0' &&
-			!osmtalk_sign(d->body, d->body_len, d->secret, strlen(d->secret), d->signature))
-		{
-			d->unsignable = true;
-			strlcpy(d->error, "the body could not be signed", sizeof(d->error));
-			return false;
-		}
-		OPENSSL_cleanse(d->secret, strlen(d->secret));
-		snprintf(header, sizeof(header), "X-OsmTalk-Signature: %s", d->signature);
-		ok = ok && add_header(headers, header);
+		strlcpy(d->error, "the body could not be signed", sizeof(d->error));
+		return false;
 	}
+	ok = add_header(headers, "Expect:") && osmtalk_compose_headers(&message, &d->signatures, add_header, headers);
 
 	SET(CURLOPT_URL, d->url);
 	/* either of the two keeps libcurl from looking into the environment */
