@@ -35,7 +35,7 @@ DECLARE
 BEGIN
 	FOREACH type IN ARRAY coalesce(types, '{}') LOOP
 		IF (type = ANY (osmtalk.event_types())) IS NOT TRUE THEN
-			RAISE EXCEPTION '%', coalesce(format('unknown event type: "%s"', left(type, 100)), 'an event type cannot be null')
+			RAISE EXCEPTION '%', coalesce('unknown event type: "' || left(type, 100) || '"', 'an event type cannot be null')
 				USING ERRCODE = 'invalid_parameter_value',
 					  HINT = format('Known are %s.', array_to_string(osmtalk.event_types(), ', '));
 		END IF;

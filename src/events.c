@@ -70,7 +70,7 @@ render(OsmtalkEvent *event, OsmtalkRule *body, const Datum *args, const bool *ar
 }
 
 static Datum
-now(void)
+transaction_time(void)
 {
 	return TimestampTzGetDatum(GetCurrentTransactionStartTimestamp());
 }
@@ -143,7 +143,7 @@ osmtalk_record_analysis(HeapTuple row, TupleDesc desc)
 	wanted = describe(&event, call, null);
 	if (!find_url(&event, (Datum) 0, wanted))
 		return;
-	render(&event, &analysis_completed_body, (Datum[]){now(), osmtalk_row_datum(row, desc), event.campaign_id},
+	render(&event, &analysis_completed_body, (Datum[]){transaction_time(), osmtalk_row_datum(row, desc), event.campaign_id},
 		   (bool[]){false, false, event.campaign_id == (Datum) 0});
 	osmtalk_record(&event);
 }
@@ -171,7 +171,7 @@ osmtalk_record_call_events(HeapTuple row, TupleDesc desc, Datum status_before, b
 		event.type = TextDatumGetCString(types[i]);
 		if (!find_url(&event, (Datum) 0, wanted))
 			continue;
-		render(&event, &call_event_body, (Datum[]){now(), types[i], osmtalk_row_datum(row, desc), event.campaign_id},
+		render(&event, &call_event_body, (Datum[]){transaction_time(), types[i], osmtalk_row_datum(row, desc), event.campaign_id},
 			   (bool[]){false, false, false, event.campaign_id == (Datum) 0});
 		osmtalk_record(&event);
 	}
@@ -240,7 +240,7 @@ render_transition(OsmtalkEvent *event, HeapTuple lead, TupleDesc desc)
 	event->org_id = campaign_null[0] ? (Datum) 0 : campaign[0];
 	if (!find_url(event, campaign_null[1] ? (Datum) 0 : campaign[1], campaign_null[2] ? (Datum) 0 : campaign[2]))
 		return false;
-	render(event, &lead_completed_body, (Datum[]){now(), campaign_row, osmtalk_row_datum(lead, desc)}, NULL);
+	render(event, &lead_completed_body, (Datum[]){transaction_time(), campaign_row, osmtalk_row_datum(lead, desc)}, NULL);
 	return true;
 }
 

@@ -27,8 +27,9 @@ INSERT INTO cases VALUES
 SELECT n, what, osmtalk.webhook_headers_complaint(headers) AS complaint FROM cases ORDER BY n;
 
 -- nothing of them is shown
-\set VERBOSITY verbose
 INSERT INTO osmtalk.org_settings (org_id, default_webhook_url, webhook_headers) VALUES ('headers', 'https://headers.invalid/', '{"Authorization: Bearer a-token": "another token"}');
+\set VERBOSITY sqlstate
+INSERT INTO osmtalk.org_settings (org_id, webhook_headers) VALUES ('headers', '[]');
 \set VERBOSITY default
 INSERT INTO osmtalk.org_settings (org_id, default_webhook_url, webhook_headers) VALUES ('headers', 'https://headers.invalid/', '{"Authorization": "Bearer of the organisation"}'), ('headers_none', NULL, NULL);
 UPDATE osmtalk.org_settings SET webhook_headers = '{"Host": "x"}' WHERE org_id = 'headers';
@@ -48,11 +49,12 @@ SELECT t.url, t.headers FROM osmtalk.delivery_target('campaign.lead_completed', 
 -- ---------------------------------------------------------------------------
 -- Nobody takes them elsewhere
 -- ---------------------------------------------------------------------------
-\set VERBOSITY verbose
 UPDATE osmtalk.org_settings SET default_webhook_url = 'https://elsewhere.invalid/' WHERE org_id = 'headers';
 UPDATE osmtalk.campaigns SET webhook_url = 'https://elsewhere.invalid/path' WHERE id = 'cmp_headers_both';
 UPDATE osmtalk.campaigns SET webhook_url = 'https://elsewhere.invalid/path' WHERE id = 'cmp_headers_alone';
 INSERT INTO osmtalk.org_settings (org_id, default_webhook_url) VALUES ('headers', 'https://elsewhere.invalid/') ON CONFLICT (org_id) DO UPDATE SET default_webhook_url = EXCLUDED.default_webhook_url;
+\set VERBOSITY sqlstate
+UPDATE osmtalk.org_settings SET default_webhook_url = 'https://elsewhere.invalid/' WHERE org_id = 'headers';
 \set VERBOSITY default
 -- away and back is as far
 UPDATE osmtalk.campaigns SET webhook_url = NULL WHERE id = 'cmp_headers_both';

@@ -35,12 +35,13 @@ SELECT osmtalk.has_started(a, b) FROM (VALUES (1, NULL::timestamptz, NULL::times
 -- ---------------------------------------------------------------------------
 -- What may be wanted
 -- ---------------------------------------------------------------------------
-\set VERBOSITY verbose
 INSERT INTO osmtalk.org_settings (org_id, webhook_events) VALUES ('types', '{call.started,call.begun}');
 INSERT INTO osmtalk.org_settings (org_id, webhook_events) VALUES ('types', '{transfer.initiated}');
 INSERT INTO osmtalk.org_settings (org_id, webhook_events) VALUES ('types', '{NULL}');
 INSERT INTO osmtalk.org_settings (org_id, webhook_events) VALUES ('types', '{""}');
 INSERT INTO osmtalk.org_settings (org_id, webhook_events) VALUES ('types', ARRAY[repeat('x', 1000)]);
+\set VERBOSITY sqlstate
+INSERT INTO osmtalk.org_settings (org_id, webhook_events) VALUES ('types', '{call.begun}');
 \set VERBOSITY default
 INSERT INTO osmtalk.org_settings (org_id, default_webhook_url, webhook_events) VALUES
 	('types', 'https://types.invalid/', NULL), ('types_none', 'https://types.invalid/', '{}'), ('types_all', 'https://types.invalid/', osmtalk.event_types()),

@@ -98,7 +98,6 @@ SELECT c.* FROM (SELECT 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw' AS k, 'whsec_' 
 	('no id', b, h - 'webhook-id', k, five, false),
 	('an empty id', b, h || jsonb_build_object('webhook-id', '', 'webhook-signature', sign('', t::text, b, k)), k, five, false),
 	('the id twice', b, h || '{"Webhook-Id": "evt_1"}', k, five, false),
-	('a full stop moved', '1.' || b, h || jsonb_build_object('webhook-signature', sign(i || '.' || t, '1', b, k)), k, five, false),
 	('another body', b || ' ', h, k, five, false),
 	('no signature', b, h - 'webhook-signature', k, five, false),
 	('an empty one', b, h || '{"webhook-signature": ""}', k, five, false),
