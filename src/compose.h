@@ -13,6 +13,8 @@
 
 #include "signing.h"
 
+#define OSMTALK_USER_AGENT "osmTalk-Webhooks/" OSMTALK_VERSION
+
 /* replaced secrets that a request is signed with besides, at most: as many as rotate_webhook_secret() keeps */
 #define OSMTALK_MOST_PREVIOUS 3
 

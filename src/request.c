@@ -329,7 +329,7 @@ osmtalk_request_create(void)
 #endif
 
 	SET(CURLOPT_POST, 1L);
-	SET(CURLOPT_USERAGENT, "osmTalk-Webhooks/" OSMTALK_VERSION);
+	SET(CURLOPT_USERAGENT, OSMTALK_USER_AGENT);
 	SET(CURLOPT_WRITEFUNCTION, write_callback);
 	SET(CURLOPT_HEADERFUNCTION, header_callback);
 	SET(CURLOPT_XFERINFOFUNCTION, progress_callback);
@@ -419,7 +419,8 @@ osmtalk_request_prepare(CURL *easy, OsmtalkDelivery *d, struct curl_slist **head
 		strlcpy(d->error, "the body could not be signed", sizeof(d->error));
 		return false;
 	}
-	ok = add_header(headers, "Expect:") && osmtalk_compose_headers(&message, &d->signatures, add_header, headers);
+	ok = osmtalk_compose_headers(&message, &d->signatures, add_header, headers) &&
+		add_header(headers, "Expect:");
 
 	SET(CURLOPT_URL, d->url);
 	/* either of the two keeps libcurl from looking into the environment */

@@ -235,10 +235,10 @@ for my $line ("x\tacme\tx\t$secrets{in_a_line}\t0", "x\tacme\tx\t$secrets{in_a_l
 	fails('... another, as clerk', '2', "SET ROLE clerk; COPY osmtalk.campaigns (id, org_id, name, webhook_secret, max_attempts) FROM stdin;\nfirst\tacme\tx\t$secrets{in_a_line}\t1\n$line\n\\.\n");
 }
 
-for my $line ("x\tacme\t{\"Host\": \"$headers{in_a_line}\"}", "\\N\tacme\t{\"X\": \"$headers{in_a_line}\"}", "x\tacme\t{\"X $headers{in_a_line}\": \"v\"}", "x\tunknown\t{\"X\": \"$headers{in_a_line}\"}\ttoo much")
+for my $line ("x\tacme\t{\"Host\": \"$headers{in_a_line}\"}\tx", "x\tacme\t{\"X\": \"$headers{in_a_line}\"}\t\\N", "x\tacme\t{\"X $headers{in_a_line}\": \"v\"}\tx", "x\tunknown\t{\"X\": \"$headers{in_a_line}\"}\tx\ttoo much")
 {
-	fails('a line of a COPY with headers', '2', "COPY osmtalk.campaigns (name, org_id, webhook_headers) FROM stdin;\n$line\n\\.\n");
-	fails('... another, as clerk', '2', "SET ROLE clerk; COPY osmtalk.campaigns (name, org_id, webhook_headers) FROM stdin;\nfirst\tacme\t{\"X\": \"$headers{elsewhere}\"}\n$line\n\\.\n");
+	fails('a line of a COPY with headers', '2', "COPY osmtalk.campaigns (id, org_id, webhook_headers, name) FROM stdin;\n$line\n\\.\n");
+	fails('... another, as clerk', '2', "SET ROLE clerk; COPY osmtalk.campaigns (id, org_id, webhook_headers, name) FROM stdin;\nfirst\tacme\t{\"X\": \"$headers{elsewhere}\"}\tx\n$line\n\\.\n");
 }
 
 # triggers of the user's, in the way of all that is written
