@@ -17,8 +17,10 @@
 #include "claimed.h"
 #include "endpoint.h"
 #include "ownership.h"
+#include "recipient.h"
 #include "retries.h"
 #include "ring.h"
+#include "settings.h"
 #include "settle.h"
 #include "statements.h"
 #include "utils/memutils.h"
@@ -28,62 +30,44 @@
 #define LOCKED_PAUSE_US 1000000
 
 /*
- * What is to be known of an event, and of where it goes: from "e", the event,
- * with what is joined to it.  While all endpoints are well, which one question
- * per statement tells, nobody asks for the event's.
- */
-#define EVENT_COLUMNS "t.url, t.secret, e.body, e.org_id, t.retry_schedule::pg_catalog.text, h.id, h.standing"
-#define EVENT_TABLES                                                                                                  \
-	"  LEFT JOIN LATERAL osmtalk.delivery_target(e.type, e.org_id, e.campaign_id) t ON true"                          \
-	"  LEFT JOIN LATERAL (SELECT x.id,"                                                                               \
-	"		 osmtalk.endpoint_standing(x.state, x.disabled_by, x.next_probe_at, t.retry_schedule IS NOT NULL) AS standing" \
-	"	  FROM osmtalk.endpoints x"                                                                                     \
-	"	 WHERE (SELECT EXISTS (SELECT FROM osmtalk.endpoints a"                                                         \
-	"							WHERE a.consecutive_failures OPERATOR(pg_catalog.>) 0"                                                    \
-	"							   OR a.state OPERATOR(pg_catalog.<>) 'healthy'::osmtalk.endpoint_state))"                                \
-	"	   AND x.id OPERATOR(pg_catalog.=) osmtalk.endpoint_id(e.org_id, t.url)"                                        \
-	"	OFFSET 0) h ON true"
-
-/*
  * Up to n rows of each endpoint, beyond one id and up to another.  Events are
  * looked for in one partition, the one in which the last were: an executor
  * that has to be ready for all of them takes longer to start than a small
  * batch to read.  Each is found by its key, whatever the planner thinks of the
  * table when it is asked.
  */
-#define READ_ROWS                                                                                                   \
-	"SELECT w.number, o.id, o.event_id, o.attempts, o.due_at, o.worker_deaths, o.touched, o.slot, " EVENT_COLUMNS   \
-	"  FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4))" \
-	"		WITH ORDINALITY w (endpoint_hash, after, until, n, number)"                                                  \
-	" CROSS JOIN LATERAL ("                                                                                         \
-	"	SELECT r.id, r.event_id, r.attempts, r.due_at, r.worker_deaths, r.slot,"                                      \
-	"		   r.xmax OPERATOR(pg_catalog.<>) '0'::pg_catalog.xid AS touched"                                            \
-	"	  FROM osmtalk.outbox r"                                                                                      \
-	"	 WHERE r.endpoint_hash OPERATOR(pg_catalog.=) w.endpoint_hash"                                                \
-	"	   AND r.id OPERATOR(pg_catalog.>) w.after AND r.id OPERATOR(pg_catalog.<=) w.until"                          \
-	"	   AND r.origin OPERATOR(pg_catalog.=) $5"                                                                    \
-	"	 ORDER BY r.id LIMIT w.n) o"                                                                                  \
-	"  LEFT JOIN LATERAL (SELECT v.type, v.org_id, v.campaign_id, v.body FROM osmtalk.events_%s v"                  \
-	"					   WHERE v.slot OPERATOR(pg_catalog.=) o.slot AND v.id OPERATOR(pg_catalog.=) o.event_id"                 \
-	"					  OFFSET 0) e ON true" EVENT_TABLES
-#define READ_ROWS_TYPES                                                 \
-	{                                                                   \
-		INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT4ARRAYOID, TEXTOID \
+#define READ_ROWS                                                                                                                                                                                                                                   \
+	"SELECT w.number, o.id, o.event_id, o.attempts, o.due_at, o.worker_deaths, o.touched, o.slot, e.body, " OSMTALK_RECIPIENT("$6") "  FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4))" \
+																																	"		WITH ORDINALITY w (endpoint_hash, after, until, n, number)"                                                  \
+																																	" CROSS JOIN LATERAL ("                                                                                         \
+																																	"	SELECT r.id, r.event_id, r.attempts, r.due_at, r.worker_deaths, r.slot,"                                      \
+																																	"		   r.xmax OPERATOR(pg_catalog.<>) '0'::pg_catalog.xid AS touched"                                            \
+																																	"	  FROM osmtalk.outbox r"                                                                                      \
+																																	"	 WHERE r.endpoint_hash OPERATOR(pg_catalog.=) w.endpoint_hash"                                                \
+																																	"	   AND r.id OPERATOR(pg_catalog.>) w.after AND r.id OPERATOR(pg_catalog.<=) w.until"                          \
+																																	"	   AND r.origin OPERATOR(pg_catalog.=) $5"                                                                    \
+																																	"	 ORDER BY r.id LIMIT w.n) o"                                                                                  \
+																																	"  LEFT JOIN LATERAL (SELECT v.type, v.org_id, v.campaign_id, v.body FROM osmtalk.events_%s v"                  \
+																																	"					   WHERE v.slot OPERATOR(pg_catalog.=) o.slot AND v.id OPERATOR(pg_catalog.=) o.event_id"                 \
+																																	"					  OFFSET 0) e ON true" OSMTALK_RECIPIENT_TABLES
+#define READ_ROWS_TYPES                                                          \
+	{                                                                            \
+		INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT4ARRAYOID, TEXTOID, BOOLOID \
 	}
+#define READ_ROWS_RECIPIENT 10 /* the first of its columns */
 
 /* Events that are in another slot. */
 static OsmtalkStatement read_others = {
 	"osmtalk: claim events",
-	"SELECT k.number, o.slot, " EVENT_COLUMNS
-	"  FROM " OSMTALK_KEYS
-	" CROSS JOIN LATERAL (SELECT r.event_id, r.slot FROM osmtalk.outbox r"
-	"					   WHERE r.endpoint_hash OPERATOR(pg_catalog.=) k.endpoint_hash AND r.id OPERATOR(pg_catalog.=) k.id"
-	"					  OFFSET 0) o"
-	" CROSS JOIN LATERAL (SELECT v.type, v.org_id, v.campaign_id, v.body FROM osmtalk.events v"
-	"					   WHERE v.slot OPERATOR(pg_catalog.=) o.slot AND v.id OPERATOR(pg_catalog.=) o.event_id"
-	"					  OFFSET 0) e" EVENT_TABLES,
-	2,
-	{INT8ARRAYOID, INT8ARRAYOID}};
+	"SELECT k.number, o.slot, e.body, " OSMTALK_RECIPIENT("$3") "  FROM " OSMTALK_KEYS
+																" CROSS JOIN LATERAL (SELECT r.event_id, r.slot FROM osmtalk.outbox r"
+																"					   WHERE r.endpoint_hash OPERATOR(pg_catalog.=) k.endpoint_hash AND r.id OPERATOR(pg_catalog.=) k.id"
+																"					  OFFSET 0) o"
+																" CROSS JOIN LATERAL (SELECT v.type, v.org_id, v.campaign_id, v.body FROM osmtalk.events v"
+																"					   WHERE v.slot OPERATOR(pg_catalog.=) o.slot AND v.id OPERATOR(pg_catalog.=) o.event_id"
+																"					  OFFSET 0) e" OSMTALK_RECIPIENT_TABLES,
+	3,
+	{INT8ARRAYOID, INT8ARRAYOID, BOOLOID}};
 
 /*
  * And those that are not in the slot that the outbox names, for it was not
@@ -97,9 +81,10 @@ static OsmtalkStatement find_events = {
 	"	 WHERE o.endpoint_hash OPERATOR(pg_catalog.=) k.endpoint_hash AND o.id OPERATOR(pg_catalog.=) k.id"
 	"	   AND e.id OPERATOR(pg_catalog.=) o.event_id"
 	"	RETURNING k.number, e.slot, e.type, e.org_id, e.campaign_id, e.body)"
-	" SELECT e.number, e.slot, " EVENT_COLUMNS "  FROM found e" EVENT_TABLES,
-	2,
-	{INT8ARRAYOID, INT8ARRAYOID}};
+	" SELECT e.number, e.slot, e.body, " OSMTALK_RECIPIENT("$3") "  FROM found e" OSMTALK_RECIPIENT_TABLES,
+	3,
+	{INT8ARRAYOID, INT8ARRAYOID, BOOLOID}};
+#define MISSING_RECIPIENT 4 /* the first of its columns, of both */
 
 /*
  * An event that was due when it was enqueued, though by today's clock it is
@@ -135,24 +120,6 @@ static dlist_head claimed = DLIST_STATIC_INIT(claimed);
 
 static int16 last_slot = 0; /* of an event that was claimed */
 
-/* EVENT_COLUMNS, the first of which has that number. */
-static void
-read_event(OsmtalkDelivery *d, HeapTuple tuple, int first)
-{
-	MemoryContext context = osmtalk_delivery_context();
-	bool isnull;
-	Datum standing = osmtalk_column(tuple, first + 6, &isnull);
-
-	d->standing = isnull ? OSMTALK_STANDING_SEND : *VARDATA_ANY(DatumGetTextPP(standing));
-	d->url = osmtalk_text_column(tuple, first, context, NULL);
-	d->secret = osmtalk_secret_column(tuple, first + 1, context, &d->unsignable);
-	osmtalk_wipe_column(tuple, first + 1);
-	d->body = osmtalk_text_column(tuple, first + 2, context, &d->body_len);
-	d->org_id = osmtalk_text_column(tuple, first + 3, context, NULL);
-	d->retry_schedule = osmtalk_text_column(tuple, first + 4, context, NULL);
-	d->endpoint_id = osmtalk_text_column(tuple, first + 5, context, NULL);
-}
-
 /* Adds it to those claimed as soon as it exists: should memory run out in the middle, it is freed with them. */
 static OsmtalkDelivery *
 make_delivery(HeapTuple tuple, int64 id, int64 endpoint_hash)
@@ -164,7 +131,8 @@ make_delivery(HeapTuple tuple, int64 id, int64 endpoint_hash)
 	d->attempt = DatumGetInt32(osmtalk_column(tuple, 4, &isnull)) + 1;
 	d->touched = DatumGetBool(osmtalk_column(tuple, 7, &isnull));
 	d->slot = DatumGetInt16(osmtalk_column(tuple, 8, &isnull));
-	read_event(d, tuple, 9);
+	d->body = osmtalk_text_column(tuple, 9, osmtalk_delivery_context(), &d->body_len);
+	osmtalk_read_recipient(tuple, READ_ROWS_RECIPIENT, d);
 	return d;
 }
 
@@ -241,7 +209,7 @@ read_rows_of(int16 slot)
 	{
 		char *sql = psprintf(READ_ROWS, slot < 0 ? "kept" : psprintf("%02d", slot));
 
-		*s = (OsmtalkStatement){"osmtalk: claim events", MemoryContextStrdup(TopMemoryContext, sql), 5, READ_ROWS_TYPES};
+		*s = (OsmtalkStatement){"osmtalk: claim events", MemoryContextStrdup(TopMemoryContext, sql), 6, READ_ROWS_TYPES};
 	}
 	return s;
 }
@@ -253,7 +221,7 @@ read_windows(const Window *windows, int n)
 	int64 *after = palloc(n * sizeof(int64));
 	int64 *until = palloc(n * sizeof(int64));
 	int32 *limits = palloc(n * sizeof(int32));
-	Datum values[5];
+	Datum values[6];
 
 	for (int i = 0; i < n; i++)
 	{
@@ -267,6 +235,7 @@ read_windows(const Window *windows, int n)
 	values[2] = osmtalk_int8_array(until, n);
 	values[3] = osmtalk_int4_array(limits, n);
 	values[4] = osmtalk_origin();
+	values[5] = BoolGetDatum(osmtalk_standard_webhooks_headers);
 	osmtalk_select(read_rows_of(last_slot), values);
 }
 
@@ -336,7 +305,7 @@ find_missing_events(OsmtalkStatement *statement)
 {
 	OsmtalkDelivery **missing = NULL;
 	int n = 0;
-	Datum keys[2];
+	Datum values[3]; /* the keys, and the flag */
 	dlist_iter iter;
 
 	dlist_foreach(iter, &claimed)
@@ -351,8 +320,9 @@ find_missing_events(OsmtalkStatement *statement)
 	}
 	if (n == 0)
 		return;
-	osmtalk_make_keys(missing, n, keys);
-	osmtalk_execute(statement, keys);
+	osmtalk_make_keys(missing, n, values);
+	values[2] = BoolGetDatum(osmtalk_standard_webhooks_headers);
+	osmtalk_execute(statement, values);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		HeapTuple tuple = SPI_tuptable->vals[i];
@@ -360,7 +330,9 @@ find_missing_events(OsmtalkStatement *statement)
 		OsmtalkDelivery *d = missing[DatumGetInt64(osmtalk_column(tuple, 1, &isnull)) - 1];
 
 		d->slot = DatumGetInt16(osmtalk_column(tuple, 2, &isnull));
-		read_event(d, tuple, 3);
+		d->body = osmtalk_text_column(tuple, 3, osmtalk_delivery_context(), &d->body_len);
+		osmtalk_read_recipient(tuple, MISSING_RECIPIENT, d);
+		osmtalk_wipe_recipient(tuple, MISSING_RECIPIENT);
 	}
 	SPI_freetuptable(SPI_tuptable);
 }
@@ -479,7 +451,7 @@ osmtalk_claim(OsmtalkScheduler *scheduler, bool all_found)
 		int64 number = DatumGetInt64(osmtalk_column(tuple, 1, &isnull));
 
 		take_row(scheduler, &windows[number - 1], tuple, now, &waits);
-		osmtalk_wipe_column(tuple, 10);
+		osmtalk_wipe_recipient(tuple, READ_ROWS_RECIPIENT);
 	}
 	SPI_freetuptable(SPI_tuptable);
 	for (int i = 0; i < nwindows; i++)
@@ -491,6 +463,7 @@ osmtalk_claim(OsmtalkScheduler *scheduler, bool all_found)
 	find_missing_events(&read_others);
 	find_missing_events(&find_events);
 	leave_waiting(&waits);
+	osmtalk_read_previous_secrets(&claimed);
 	note_slot();
 	end_unused_tickets(scheduler);
 	osmtalk_put_waiting(&waits);
