@@ -146,6 +146,9 @@ GRANT SELECT (id, type, org_id, campaign_id, lead_id, call_id, created_at, skipp
 GRANT SELECT (event_id, attempt, started_at, duration_ms, http_status, error, slot) ON osmtalk.delivery_attempts TO osmtalk_monitor;
 GRANT SELECT ON osmtalk.outbox, osmtalk.claims, osmtalk.paused, osmtalk.slots, osmtalk.tenant_isolation TO osmtalk_monitor;
 
+-- the page: with the owner's rights, so that this is all it takes
+GRANT EXECUTE ON FUNCTION osmtalk.report_html(interval, text) TO osmtalk_admin, osmtalk_monitor;
+
 -- what the views of the status and the slots call
 GRANT EXECUTE ON FUNCTION osmtalk.worker_slots(), osmtalk.current_origin(), osmtalk.current_slot(), osmtalk.slot_is_over(smallint)
    TO osmtalk_admin, osmtalk_monitor;
