@@ -206,8 +206,10 @@ RETURN osmtalk.report_section('outcomes', 'Outcomes by campaign',
 		SELECT osmtalk.report_legend('{completed,voicemail,no_answer,busy,failed,dnc_blocked}')
 			   || osmtalk.report_legend('{d_qualified,d_callback,d_completed,d_not_interested,d_other}')
 			   || '<ol class="campaigns">' || string_agg(osmtalk.report_campaign(r.value), '' ORDER BY r.number) FILTER (WHERE r.number <= shown) || '</ol>'
-			   || coalesce(format('<details><summary>%s more campaigns</summary><ol class="campaigns">%s</ol></details>', osmtalk.report_number(count(*) FILTER (WHERE r.number > shown)),
-								  string_agg(osmtalk.report_campaign(r.value), '' ORDER BY r.number) FILTER (WHERE r.number > shown)), '')
+			   || CASE WHEN count(*) <= shown THEN '' ELSE
+					format('<details><summary>%s more campaigns</summary><ol class="campaigns">%s</ol></details>', osmtalk.report_number(count(*) - shown),
+						   string_agg(osmtalk.report_campaign(r.value), '' ORDER BY r.number) FILTER (WHERE r.number > shown))
+				  END
 		  FROM jsonb_array_elements(figures -> 'rows') WITH ORDINALITY r (value, number))
 		|| osmtalk.report_campaign_table(figures)
 		|| CASE WHEN jsonb_array_length(figures -> 'rows') < (figures -> 'total' ->> 'campaigns')::int
@@ -339,7 +341,7 @@ AS $$
 DECLARE
 	step constant interval := osmtalk.report_step(since);
 	until constant timestamptz := now();
-	"from" timestamptz;
+	beginning timestamptz;
 	subject text;
 	calls jsonb;
 	all_calls jsonb;
@@ -347,9 +349,9 @@ DECLARE
 	events jsonb;
 BEGIN
 	IF since <= interval '100 years' THEN
-		"from" := until - since;
+		beginning := until - since;
 	END IF;
-	IF "from" < until IS NOT TRUE THEN
+	IF beginning < until IS NOT TRUE THEN
 		RAISE EXCEPTION 'invalid period'
 			USING ERRCODE = 'invalid_parameter_value',
 				  HINT = 'It must be longer than 0 and at most 100 years.';
@@ -368,16 +370,16 @@ BEGIN
 	END IF;
 	subject := format('%s, database %s', subject, osmtalk.report_name(current_database()));
 
-	calls := osmtalk.report_call_figures("from", until, campaign_id, step);
+	calls := osmtalk.report_call_figures(beginning, until, campaign_id, step);
 	all_calls := (SELECT jsonb_object_agg(k, osmtalk.report_sum(calls, k)) FROM jsonb_object_keys(calls -> 0) k WHERE k <> 'at');
-	requests := osmtalk.report_request_figures("from", until, campaign_id, step);
-	events := osmtalk.report_event_figures("from", until, campaign_id, 50);
-	RETURN osmtalk.report_page("from", until, subject, concat(
+	requests := osmtalk.report_request_figures(beginning, until, campaign_id, step);
+	events := osmtalk.report_event_figures(beginning, until, campaign_id, 50);
+	RETURN osmtalk.report_page(beginning, until, subject, concat(
 		osmtalk.report_tiles(all_calls, requests -> 'total', events),
-		osmtalk.report_outcomes(osmtalk.report_outcome_figures("from", until, campaign_id, 500), 12),
+		osmtalk.report_outcomes(osmtalk.report_outcome_figures(beginning, until, campaign_id, 500), 12),
 		osmtalk.report_call_section(calls, all_calls, step),
 		osmtalk.report_delivery_section(requests, step),
-		osmtalk.report_endpoint_section(osmtalk.report_endpoint_figures("from", until, campaign_id, 50)),
+		osmtalk.report_endpoint_section(osmtalk.report_endpoint_figures(beginning, until, campaign_id, 50)),
 		osmtalk.report_dead_section(events)));
 END
 $$;

@@ -68,8 +68,8 @@ COMMENT ON FUNCTION osmtalk.report_duration(numeric) IS 'Internal: milliseconds;
 
 CREATE FUNCTION osmtalk.report_time(at timestamptz) RETURNS text
 LANGUAGE sql STABLE
-RETURN coalesce(format('<time datetime="%s">%s</time>', osmtalk.iso_time(at), to_char(at, 'DD Mon YYYY HH24:MI')), '&#8211;');
-COMMENT ON FUNCTION osmtalk.report_time(timestamptz) IS 'Internal: a time, in the session''s time zone';
+RETURN CASE WHEN isfinite(at) THEN format('<time datetime="%s">%s</time>', osmtalk.iso_time(at), to_char(at, 'DD Mon YYYY HH24:MI')) ELSE '&#8211;' END;
+COMMENT ON FUNCTION osmtalk.report_time(timestamptz) IS 'Internal: a time, in the session''s time zone; a dash for null';
 
 CREATE FUNCTION osmtalk.report_bar_time(at timestamp, step interval) RETURNS text
 LANGUAGE sql STABLE
