@@ -66,13 +66,16 @@ section { margin: 1.25rem 0; padding: 1.25rem; background: var(--card); border: 
 .legend { display: flex; flex-wrap: wrap; gap: .125rem 1rem; margin: .75rem 0; padding: 0; list-style: none; font-size: .8125rem; }
 .key { width: .75rem; height: .75rem; margin-right: .375rem; vertical-align: -.0625rem; }
 .chart { display: grid; grid-template-columns: auto 1fr; column-gap: .5rem; font-size: .75rem; line-height: 1rem; }
-.axis { display: flex; flex-direction: column; justify-content: space-between; height: 192px; margin-top: -.5rem; color: var(--muted); text-align: right; white-space: nowrap; }
-.plot { display: block; width: 100%; height: 200px; }
+.axis { min-width: 3.25rem; display: flex; flex-direction: column; justify-content: space-between; height: 192px; margin-top: -.5rem; color: var(--muted); text-align: right; white-space: nowrap; }
+.plot { display: block; width: 100%; height: 200px; overflow: visible; }
 .plot .grid { stroke: var(--line); }
 .plot .median { stroke-width: 2; }
-.tick { fill: var(--muted); font-size: .75rem; }
-.campaigns { margin: .5rem 0 0; padding: 0; list-style: none; }
-.campaigns li { display: grid; grid-template-columns: minmax(12rem, 2fr) 3fr 3fr; gap: .25rem 1.5rem; align-items: center; padding: .625rem 0; border-top: 1px solid var(--line); }
+.tick { fill: var(--muted); font-size: .75rem; text-anchor: middle; }
+.campaigns { margin: 0; padding: 0; list-style: none; }
+.campaigns > li, .columns { display: grid; grid-template-columns: minmax(12rem, 2fr) 3fr 3fr; gap: .25rem 1.5rem; padding: .625rem 0; }
+.campaigns > li { align-items: center; border-top: 1px solid var(--line); }
+.columns { align-items: end; margin-top: .25rem; }
+.columns h3, .columns .legend { margin: 0; }
 .campaigns .name { display: block; font-weight: 550; line-height: 1.35; }
 .campaigns small { display: block; font-size: .8125rem; }
 .breakdown { display: block; width: 100%; height: .875rem; border-radius: .1875rem; background: var(--line); }
@@ -84,11 +87,15 @@ summary:hover { color: var(--text); }
 .scroll { overflow-x: auto; margin-top: .5rem; }
 table { width: 100%; border-collapse: collapse; font-size: .8125rem; line-height: 1.4; }
 caption { text-align: left; color: var(--muted); padding-bottom: .375rem; }
-th, td { padding: .375rem .75rem .375rem 0; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top; font-weight: 400; }
+th, td { padding: .375rem .625rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top; font-weight: 400; }
 thead th { color: var(--muted); font-weight: 550; vertical-align: bottom; }
 .scroll th, .scroll td { white-space: nowrap; }
-.scroll th.words { min-width: 11rem; white-space: normal; }
-.words, tbody th { text-align: left; }
+.scroll th:first-child { position: sticky; left: 0; background: var(--card); }
+.scroll th.words:first-child { min-width: 9rem; white-space: normal; }
+.stack { margin-top: .625rem; }
+th:first-child, td:first-child { padding-left: 0; }
+th:last-child, td:last-child { padding-right: 0; }
+.words, tbody th, th[colspan] { text-align: left; }
 tfoot th, tfoot td { border-bottom: 0; font-weight: 650; }
 tfoot th { text-align: left; }
 .state { white-space: nowrap; font-weight: 600; }
@@ -101,13 +108,15 @@ code { font: .8125rem/1.4 ui-monospace, SFMono-Regular, Menlo, Consolas, monospa
  .tiles { grid-template-columns: 1fr 1fr; gap: .625rem; }
  .tiles div { padding: .75rem .875rem; }
  .tiles .value { font-size: 1.5rem; }
- .tiles .pair { font-size: 1.125rem; line-height: 1.8rem; }
+ .tiles .pair { font-size: 1.0625rem; line-height: 1.8rem; letter-spacing: -.03em; }
  .tick.even { display: none; }
- .campaigns li { grid-template-columns: 1fr; }
- .stack, .stack tbody, .stack tr, .stack th, .stack td { display: block; text-align: left; }
+ .campaigns > li, .columns { grid-template-columns: 1fr; }
+ .columns > :first-child { display: none; }
+ .stack, .stack tbody, .stack tr, .stack th { display: block; text-align: left; }
  .stack thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
  .stack tr { padding: .625rem 0; border-bottom: 1px solid var(--line); }
  .stack th, .stack td { padding: 0; border: 0; }
+ .stack td { display: inline-block; margin-right: .875rem; text-align: left; }
  .stack td::before { content: attr(data-label) ": "; color: var(--muted); font-weight: 400; }
 }
 @media print { body { background: none; } section, .tiles div { break-inside: avoid; } }
@@ -203,11 +212,12 @@ LANGUAGE sql IMMUTABLE
 RETURN osmtalk.report_section('outcomes', 'Outcomes by campaign',
 	'Leads whose outcome was decided in the period, by status; those that are completed, by disposition.',
 	CASE WHEN jsonb_array_length(figures -> 'rows') = 0 THEN '<p>No lead was finished, and none is open.</p>' ELSE (
-		SELECT osmtalk.report_legend('{completed,voicemail,no_answer,busy,failed,dnc_blocked}')
-			   || osmtalk.report_legend('{d_qualified,d_callback,d_completed,d_not_interested,d_other}')
-			   || '<ol class="campaigns">' || string_agg(osmtalk.report_campaign(r.value), '' ORDER BY r.number) FILTER (WHERE r.number <= shown) || '</ol>'
+		SELECT format('<div class="columns"><div></div><div><h3>Status</h3>%s</div><div><h3>Disposition</h3>%s</div></div>',
+					  osmtalk.report_legend('{completed,voicemail,no_answer,busy,failed,dnc_blocked}'),
+					  osmtalk.report_legend('{d_qualified,d_callback,d_completed,d_not_interested,d_other}'))
+			   || '<ol class="campaigns" role="list">' || string_agg(osmtalk.report_campaign(r.value), '' ORDER BY r.number) FILTER (WHERE r.number <= shown) || '</ol>'
 			   || CASE WHEN count(*) <= shown THEN '' ELSE
-					format('<details><summary>%s more campaigns</summary><ol class="campaigns">%s</ol></details>', osmtalk.report_number(count(*) - shown),
+					format('<details><summary>%s more campaigns</summary><ol class="campaigns" role="list">%s</ol></details>', osmtalk.report_number(count(*) - shown),
 						   string_agg(osmtalk.report_campaign(r.value), '' ORDER BY r.number) FILTER (WHERE r.number > shown))
 				  END
 		  FROM jsonb_array_elements(figures -> 'rows') WITH ORDINALITY r (value, number))
@@ -216,7 +226,7 @@ RETURN osmtalk.report_section('outcomes', 'Outcomes by campaign',
 				THEN format('<p class="note">The %s campaigns with most finished leads are listed; the total is of all.</p>', jsonb_array_length(figures -> 'rows')) ELSE '' END
 	END
 	|| CASE WHEN (figures ->> 'campaigns')::int > (figures -> 'total' ->> 'campaigns')::int
-			THEN format('<p class="note">%s campaigns have neither finished leads in the period nor open ones.</p>',
+			THEN format('<p class="note">Campaigns that have neither finished leads in the period nor open ones: %s.</p>',
 						osmtalk.report_number((figures ->> 'campaigns')::numeric - (figures -> 'total' ->> 'campaigns')::numeric)) ELSE '' END);
 COMMENT ON FUNCTION osmtalk.report_outcomes(jsonb, int) IS 'Internal: the section of campaigns';
 
@@ -246,11 +256,11 @@ LANGUAGE sql STABLE
 RETURN osmtalk.report_section('endpoints', 'Failing endpoints', 'Where requests failed in the period. An endpoint is well again if its last request was answered with 2xx.',
 	CASE WHEN (figures ->> 'endpoints')::int = 0 THEN '<p>None.</p>' ELSE (
 		SELECT format('<table id="endpoints-table" class="stack" role="table"><thead role="rowgroup"><tr role="row"><th role="columnheader" class="words">endpoint</th><th role="columnheader" class="words">now</th>'
-					  '<th role="columnheader">failed</th><th role="columnheader">of</th><th role="columnheader">share</th><th role="columnheader" class="words">last failure</th>'
-					  '<th role="columnheader" class="words">its error</th></tr></thead><tbody role="rowgroup">%s</tbody></table>',
+					  '<th role="columnheader">failed</th><th role="columnheader">requests</th><th role="columnheader">share</th><th role="columnheader" class="words">last failure</th>'
+					  '<th role="columnheader" class="words">last error</th></tr></thead><tbody role="rowgroup">%s</tbody></table>',
 				string_agg(format(E'\n<tr role="row"><th role="rowheader" class="words">%s</th><td role="cell" class="words state %s" data-label="now">%s</td><td role="cell" data-label="failed">%s</td>'
-								  '<td role="cell" data-label="of">%s</td><td role="cell" data-label="share">%s</td><td role="cell" class="words" data-label="last failure">%s</td>'
-								  '<td role="cell" class="words" data-label="its error">%s</td></tr>',
+								  '<td role="cell" data-label="requests">%s</td><td role="cell" data-label="share">%s</td><td role="cell" class="words" data-label="last failure">%s</td>'
+								  '<td role="cell" class="words" data-label="last error">%s</td></tr>',
 						CASE WHEN r.value ->> 'url' IS NULL THEN 'no URL' ELSE osmtalk.report_name(r.value ->> 'url') END,
 						CASE WHEN (r.value ->> 'failing')::boolean THEN 'bad' ELSE 'good' END, CASE WHEN (r.value ->> 'failing')::boolean THEN 'failing' ELSE 'well again' END,
 						osmtalk.report_number((r.value ->> 'failed')::numeric), osmtalk.report_number((r.value ->> 'requests')::numeric),
@@ -264,11 +274,11 @@ COMMENT ON FUNCTION osmtalk.report_endpoint_section(jsonb) IS 'Internal: the sec
 CREATE FUNCTION osmtalk.report_reason_table(figures jsonb) RETURNS text
 LANGUAGE sql STABLE
 RETURN (
-	SELECT format('<table id="reasons-table" class="stack" role="table"><thead role="rowgroup"><tr role="row"><th role="columnheader" class="words">reason</th><th role="columnheader" class="words">events were</th>'
+	SELECT format('<table id="reasons-table" class="stack" role="table"><thead role="rowgroup"><tr role="row"><th role="columnheader" class="words">reason</th><th role="columnheader" class="words">result</th>'
 				  '<th role="columnheader">events</th><th role="columnheader" class="words">latest</th></tr></thead><tbody role="rowgroup">%s</tbody></table>',
-			string_agg(format(E'\n<tr role="row"><th role="rowheader" class="words">%s</th><td role="cell" class="words" data-label="events were">%s</td>'
+			string_agg(format(E'\n<tr role="row"><th role="rowheader" class="words">%s</th><td role="cell" class="words" data-label="result">%s</td>'
 							  '<td role="cell" data-label="events">%s</td><td role="cell" class="words" data-label="latest">%s</td></tr>',
-					coalesce(nullif(osmtalk.report_name(r.value ->> 'error'), '<bdi></bdi>'), 'none recorded'), CASE r.value ->> 'state' WHEN 'failed' THEN 'dead' ELSE 'not sent' END,
+					coalesce(nullif(osmtalk.report_name(r.value ->> 'error'), '<bdi></bdi>'), 'none recorded'), CASE r.value ->> 'state' WHEN 'failed' THEN 'failed' ELSE 'not sent' END,
 					osmtalk.report_number((r.value ->> 'events')::numeric), osmtalk.report_time((r.value ->> 'latest')::timestamptz)), '' ORDER BY r.number))
 		   || CASE WHEN count(*) < (figures ->> 'reasons')::int THEN format('<p class="note">And %s more reasons, of fewer events.</p>', osmtalk.report_number((figures ->> 'reasons')::int - count(*))) ELSE '' END
 	  FROM jsonb_array_elements(figures -> 'by_reason') WITH ORDINALITY r (value, number));
@@ -280,10 +290,10 @@ RETURN osmtalk.report_section('dead-letters', 'Dead letters', 'Events of the per
 	'<code>SELECT osmtalk.redeliver(<i>event id</i>)</code> sends one again.',
 	CASE WHEN (figures ->> 'reasons')::int = 0 THEN '<p>None.</p>' ELSE osmtalk.report_reason_table(figures) END
 	|| CASE WHEN (figures ->> 'failed')::int = 0 THEN '' ELSE (
-		SELECT format('<h3>%s</h3><table id="dead-table" class="stack" role="table"><thead role="rowgroup"><tr role="row"><th role="columnheader" class="words">event</th><th role="columnheader" class="words">written</th>'
+		SELECT format('<details><summary>Table: %s</summary><table id="dead-table" class="stack" role="table"><thead role="rowgroup"><tr role="row"><th role="columnheader" class="words">event</th><th role="columnheader" class="words">written</th>'
 					  '<th role="columnheader" class="words">type</th><th role="columnheader" class="words">endpoint</th><th role="columnheader">attempts</th>'
-					  '<th role="columnheader" class="words">reason</th></tr></thead><tbody role="rowgroup">%s</tbody></table>',
-				CASE WHEN count(*) < (figures ->> 'failed')::int THEN format('The latest %s of %s', count(*), osmtalk.report_number((figures ->> 'failed')::numeric)) ELSE 'Each of them' END,
+					  '<th role="columnheader" class="words">reason</th></tr></thead><tbody role="rowgroup">%s</tbody></table></details>',
+				CASE WHEN count(*) < (figures ->> 'failed')::int THEN format('the latest %s of %s dead events', count(*), osmtalk.report_number((figures ->> 'failed')::numeric)) ELSE 'dead events' END,
 				string_agg(format(E'\n<tr role="row"><th role="rowheader" class="words"><code>%s</code></th><td role="cell" class="words" data-label="written">%s</td>'
 								  '<td role="cell" class="words" data-label="type">%s</td><td role="cell" class="words" data-label="endpoint">%s</td>'
 								  '<td role="cell" data-label="attempts">%s</td><td role="cell" class="words" data-label="reason">%s</td></tr>',

@@ -88,7 +88,7 @@ RETURN CASE step
 	WHEN '5 minutes' THEN CASE WHEN date_bin('30 minutes', at, '2001-01-01') = at THEN to_char(at, 'HH24:MI') END
 	WHEN '15 minutes' THEN CASE WHEN date_bin('2 hours', at, '2001-01-01') = at THEN to_char(at, 'HH24:MI') END
 	WHEN '1 hour' THEN CASE WHEN date_bin('12 hours', at, '2001-01-01') = at THEN to_char(at, 'Dy HH24:MI') END
-	WHEN '6 hours' THEN CASE WHEN date_bin('1 day', at, '2001-01-01') = at THEN to_char(at, 'Dy DD Mon') END
+	WHEN '6 hours' THEN CASE WHEN date_bin('1 day', at, '2001-01-01') = at THEN to_char(at, 'Dy DD') END
 	WHEN '1 day' THEN CASE WHEN date_bin('7 days', at, '2001-01-01') = at THEN to_char(at, 'DD Mon') END
 	WHEN '7 days' THEN CASE WHEN date_bin('56 days', at, '2001-01-01') = at THEN to_char(at, 'DD Mon') END
 	WHEN '1 month' THEN CASE WHEN extract(month FROM at) IN (1, 7) THEN to_char(at, 'Mon YYYY') END
@@ -131,7 +131,7 @@ COMMENT ON FUNCTION osmtalk.report_ceiling(numeric) IS 'Internal: a round even n
 CREATE FUNCTION osmtalk.report_legend(keys text[]) RETURNS text
 LANGUAGE sql IMMUTABLE
 RETURN (
-	SELECT '<ul class="legend">' || string_agg(format(
+	SELECT '<ul class="legend" role="list">' || string_agg(format(
 			'<li><svg class="key" aria-hidden="true"><rect class="%s" width="100%%" height="100%%" rx="2"/></svg>%s</li>', k.key, osmtalk.report_label(k.key)),
 			'' ORDER BY k.number) || '</ul>'
 	  FROM unnest(keys) WITH ORDINALITY k (key, number));
@@ -159,7 +159,7 @@ CREATE FUNCTION osmtalk.report_plot(name text, title text, description text, axi
 LANGUAGE sql STABLE
 RETURN (
 	WITH tick AS (
-		SELECT row_number() OVER (ORDER BY r.number) AS number, t.label, 100.0 * (r.number - 1) / jsonb_array_length(series) AS x
+		SELECT row_number() OVER (ORDER BY r.number) AS number, t.label, 100 * (r.number - 0.5) / jsonb_array_length(series) AS x
 		  FROM jsonb_array_elements(series) WITH ORDINALITY r (value, number),
 			   LATERAL (SELECT osmtalk.report_tick((r.value ->> 'at')::timestamp, step) AS label) t
 		 WHERE t.label IS NOT NULL)
@@ -171,9 +171,10 @@ RETURN (
 			(SELECT string_agg(format('<line class="grid" x2="100%%" y1="%s%%" y2="%s%%"/>', y, y), '')
 			   FROM (SELECT round(100.0 * i / (cardinality(axis) - 1), 3) AS y FROM generate_series(0, cardinality(axis) - 1) i) g),
 			bars,
-			(SELECT string_agg(format('<text class="tick%s" x="%s%%" y="97%%"%s>%s</text>',
-									  CASE WHEN t.number % 2 = 0 THEN ' even' END, round(t.x, 3), CASE WHEN t.x > 90 THEN ' text-anchor="end"' END, t.label),
-							   '' ORDER BY t.number) FROM tick t)));
+			(SELECT string_agg(format('<text class="tick%s" x="%s%%" y="97%%">%s</text>', CASE WHEN t.number % 2 = 0 THEN ' even' END, round(t.x, 3), t.label),
+							   '' ORDER BY t.number)
+			   -- one at the edge would not be seen whole
+			   FROM tick t WHERE t.x < 95)));
 COMMENT ON FUNCTION osmtalk.report_plot(text, text, text, text[], text, jsonb, interval) IS 'Internal: a chart over time';
 
 CREATE FUNCTION osmtalk.report_bars(series jsonb, keys text[], step interval, most numeric) RETURNS text
@@ -229,7 +230,7 @@ RETURN (
 		SELECT b.*, 100 * (s.high - b.low) / (s.high - s.low) AS y50, 100 * (s.high - b.high) / (s.high - s.low) AS y95,
 			   100 * (b.number - 0.9) / jsonb_array_length(series) AS x, 80.0 / jsonb_array_length(series) AS width
 		  FROM bar b, scale s)
-	SELECT '<ul class="legend"><li><svg class="key" aria-hidden="true"><rect class="range" width="100%" height="100%"/><rect class="median" y="80%" width="100%" height="20%"/></svg>'
+	SELECT '<ul class="legend" role="list"><li><svg class="key" aria-hidden="true"><rect class="range" width="100%" height="100%"/><rect class="median" y="80%" width="100%" height="20%"/></svg>'
 		   'from the median (p50) to p95</li></ul>'
 		   || osmtalk.report_plot(name, title,
 				format('%s bars from p50 to p95, on a logarithmic scale. The highest p95: %s, %s. The table below has all numbers.', (SELECT count(*) FROM bar),

@@ -15,6 +15,7 @@ export class Chromium {
   #waiting = new Map();
   #listeners = [];
   #rest = "";
+  #said = "";
 
   static async start(program = "chromium") {
     const self = new Chromium();
@@ -22,11 +23,12 @@ export class Chromium {
     // no sandbox: where the tests run there may be no user namespaces, and it loads nothing but their own page
     self.#process = spawn(program, ["--headless=new", "--remote-debugging-pipe", `--user-data-dir=${self.#profile}`, "--no-sandbox", "--disable-gpu",
       "--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-extensions",
-      "--disable-sync", "--hide-scrollbars", "--force-color-profile=srgb", "about:blank"], { stdio: ["ignore", "ignore", "inherit", "pipe", "pipe"], env: { ...process.env, HOME: self.#profile } });
+      "--disable-sync", "--hide-scrollbars", "--force-color-profile=srgb", "about:blank"], { stdio: ["ignore", "ignore", "pipe", "pipe", "pipe"], env: { ...process.env, HOME: self.#profile } });
     self.#process.stdio[4].setEncoding("utf8").on("data", (data) => self.#read(data));
+    self.#process.stderr.setEncoding("utf8").on("data", (data) => { self.#said = (self.#said + data).slice(-4000); });
     self.#process.stdio[3].on("error", () => {}); // told by "exit"
     self.#process.on("error", (error) => self.#fail(error));
-    self.#process.on("exit", (code, signal) => self.#fail(new Error(`chromium ended (${signal ?? code})`)));
+    self.#process.on("exit", (code, signal) => self.#fail(new Error(`chromium ended (${signal ?? code}): ${self.#said}`)));
     await self.send("Browser.getVersion");
     return self;
   }

@@ -36,7 +36,7 @@ $node->safe_psql('postgres', 'SELECT osmtalk.enable_tenant_isolation()');
 page('a tenant', "SET osmtalk.org_id = 'acme'; SET ROLE tenant", "'9 days'");
 
 for my $limit ([ 'outcomes-table', 500 + 1, qr/The 500 campaigns with most finished leads are listed/ ], [ 'endpoints-table', 50, qr/And [\d,]+ more with fewer failures/ ],
-	[ 'dead-table', 50, qr/The latest 50 of [\d,]+/ ], [ 'reasons-table', 50, qr/And [\d,]+ more reasons, of fewer events/ ])
+	[ 'dead-table', 50, qr/the latest 50 of [\d,]+ dead events/ ], [ 'reasons-table', 50, qr/And [\d,]+ more reasons, of fewer events/ ])
 {
 	my ($name, $most, $says) = @$limit;
 	my ($table) = $pages{all} =~ m{<table id="$name".*?</thead>(.*?)</table>}s;
