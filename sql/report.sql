@@ -76,7 +76,7 @@ section { margin: 1.25rem 0; padding: 1.25rem; background: var(--card); border: 
 .campaigns > li { align-items: center; border-top: 1px solid var(--line); }
 .columns { align-items: end; margin-top: .25rem; }
 .columns h3, .columns .legend { margin: 0; }
-.campaigns .name { display: block; font-weight: 550; line-height: 1.35; }
+.campaigns .name { display: block; overflow: hidden; font-weight: 550; line-height: 1.35; }
 .campaigns small { display: block; font-size: .8125rem; }
 .breakdown { display: block; width: 100%; height: .875rem; border-radius: .1875rem; background: var(--line); }
 .breakdown rect { stroke: var(--card); }
@@ -91,7 +91,7 @@ th, td { padding: .375rem .625rem; border-bottom: 1px solid var(--line); text-al
 thead th { color: var(--muted); font-weight: 550; vertical-align: bottom; }
 .scroll th, .scroll td { white-space: nowrap; }
 .scroll th:first-child { position: sticky; left: 0; background: var(--card); }
-.scroll th.words:first-child { min-width: 9rem; white-space: normal; }
+.scroll .words:first-child, .scroll td.words { min-width: 9rem; white-space: normal; }
 .stack { margin-top: .625rem; }
 th:first-child, td:first-child { padding-left: 0; }
 th:last-child, td:last-child { padding-right: 0; }
@@ -266,7 +266,7 @@ RETURN osmtalk.report_section('endpoints', 'Failing endpoints', 'Where requests 
 						osmtalk.report_number((r.value ->> 'failed')::numeric), osmtalk.report_number((r.value ->> 'requests')::numeric),
 						osmtalk.report_percent((r.value ->> 'failed')::numeric, (r.value ->> 'requests')::numeric),
 						osmtalk.report_time((r.value ->> 'failed_at')::timestamptz), osmtalk.report_name(r.value ->> 'error')), '' ORDER BY r.number))
-			   || CASE WHEN count(*) < (figures ->> 'endpoints')::int THEN format('<p class="note">And %s more with fewer failures.</p>', osmtalk.report_number((figures ->> 'endpoints')::int - count(*))) ELSE '' END
+			   || CASE WHEN count(*) < (figures ->> 'endpoints')::int THEN format('<p class="note">And %s more.</p>', osmtalk.report_number((figures ->> 'endpoints')::int - count(*))) ELSE '' END
 		  FROM jsonb_array_elements(figures -> 'rows') WITH ORDINALITY r (value, number))
 	END);
 COMMENT ON FUNCTION osmtalk.report_endpoint_section(jsonb) IS 'Internal: the section of endpoints';

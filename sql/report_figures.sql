@@ -207,13 +207,12 @@ BEGIN ATOMIC
 	-- URLs that differ in what must not be shown are one
 	endpoint AS (
 		SELECT osmtalk.redacted_url(u.url) AS url, sum(u.requests) AS requests, sum(u.failed) AS failed,
-			   max(u.failed_at) AS failed_at, max(u.succeeded_at) AS succeeded_at
+			   max(u.failed_at) AS failed_at, coalesce(max(u.failed_at) > max(u.succeeded_at), true) AS failing
 		  FROM by_url u GROUP BY 1 HAVING sum(u.failed) > 0),
 	numbered AS (
-		SELECT row_number() OVER (ORDER BY e.failed DESC, e.url COLLATE "C") AS number, e.* FROM endpoint e),
+		SELECT row_number() OVER (ORDER BY e.failing DESC, e.failed DESC, e.url COLLATE "C") AS number, e.* FROM endpoint e),
 	shown AS (
-		SELECT n.number, left(n.url, 300) AS url, n.requests, n.failed, n.failed_at, n.succeeded_at,
-			   coalesce(n.failed_at > n.succeeded_at, true) AS failing,
+		SELECT n.number, left(n.url, 300) AS url, n.requests, n.failed, n.failed_at, n.failing,
 			   (SELECT left(max(l.error), 300) FROM last_error l
 				 WHERE l.failed_at = n.failed_at AND osmtalk.redacted_url(l.url) IS NOT DISTINCT FROM n.url) AS error
 		  FROM numbered n WHERE n.number <= most)
@@ -222,7 +221,7 @@ BEGIN ATOMIC
 		'endpoints', (SELECT count(*) FROM endpoint));
 END;
 COMMENT ON FUNCTION osmtalk.report_endpoint_figures(timestamptz, timestamptz, text, int) IS
-'Internal: the endpoints to which requests failed in the period, those with most failures first, and the last failure of each';
+'Internal: the endpoints to which requests failed in the period, first those whose last one did, then by number; and the last failure of each';
 
 CREATE FUNCTION osmtalk.report_event_figures(since timestamptz, until timestamptz, campaign_id text, most int) RETURNS jsonb
 LANGUAGE sql STABLE

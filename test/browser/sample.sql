@@ -25,7 +25,7 @@ VALUES ('cmp_renewals', 'acme', 'Q2 Renewals — Mumbai', NULL, 3),
 	   ('cmp_demo', 'acme', 'Demo follow-up', 'https://hooks.partner.example/osmtalk/in?token=not-to-be-shown', 2),
 	   ('cmp_survey', 'globex', 'Kundenbefragung Österreich', NULL, 1),
 	   ('cmp_health', 'globex', 'Health policy, second call', NULL, 2),
-	   ('cmp_pilot', 'globex', 'مشروع تجريبي', NULL, 1),
+	   ('cmp_pilot', 'globex', 'مشروع تجريبي', 'https://pilot.globex.example/', 1),
 	   ('cmp_idle', 'acme', 'Autumn (draft)', NULL, 1);
 
 -- how much of the leads, and what becomes of them, differs between campaigns
@@ -76,17 +76,18 @@ INSERT INTO osmtalk.events (id, type, org_id, campaign_id, lead_id, call_id, bod
 SELECT event_id, 'campaign.lead_completed', org_id, campaign_id, lead_id, call_id, format('{"secret-of-a-body":%s}', repeat('1', 400)), decided_at,
 	   CASE WHEN campaign_id = 'cmp_pilot' AND pg_temp.u(i, 15) < .3 THEN 'no webhook URL' END FROM decided;
 
--- requests: the partner's endpoint was down for an afternoon; each answer takes its time
+-- requests: the partner's endpoint was down for an afternoon, the pilot's certificate has expired
 CREATE TEMP TABLE answer AS
 SELECT d.event_id, d.i, e.created_at, coalesce(c.webhook_url, s.default_webhook_url) AS url, pg_temp.u(d.i, 16) AS luck,
-	   d.campaign_id = 'cmp_demo' AND e.created_at BETWEEN :'bad_day'::timestamptz + interval '12 hours' AND :'bad_day'::timestamptz + interval '17 hours' AS down
-  FROM (SELECT *, row_number() OVER (ORDER BY decided_at DESC) <= 5 AS waits FROM decided) d JOIN osmtalk.events e ON e.id = d.event_id JOIN osmtalk.campaigns c ON c.id = d.campaign_id JOIN osmtalk.org_settings s ON s.org_id = c.org_id
+	   d.campaign_id = 'cmp_demo' AND e.created_at BETWEEN :'bad_day'::timestamptz + interval '12 hours' AND :'bad_day'::timestamptz + interval '17 hours' AS down,
+	   d.campaign_id = 'cmp_pilot' AND d.number <= 6 AS refused
+  FROM (SELECT *, row_number() OVER (ORDER BY decided_at DESC) <= 5 AS waits, row_number() OVER (PARTITION BY campaign_id ORDER BY decided_at DESC) AS number FROM decided) d JOIN osmtalk.events e ON e.id = d.event_id JOIN osmtalk.campaigns c ON c.id = d.campaign_id JOIN osmtalk.org_settings s ON s.org_id = c.org_id
  WHERE e.skipped_reason IS NULL AND NOT d.waits;
 INSERT INTO osmtalk.delivery_attempts (event_id, attempt, url, started_at, duration_ms, http_status, error, response_body)
 SELECT event_id, 1, url, created_at + interval '3 ms',
 	   CASE WHEN down AND luck < .4 THEN 15000 + 2 * luck ELSE exp(ln(38) + .55 * pg_temp.z(i, 17)) * CASE WHEN luck > .97 THEN 12 ELSE 1 END END,
-	   CASE WHEN down AND luck < .4 THEN NULL WHEN down THEN 503 WHEN luck < .003 THEN 500 WHEN luck < .004 THEN 404 ELSE 200 END,
-	   CASE WHEN down AND luck < .4 THEN 'timed out after 15000 ms' WHEN down THEN 'HTTP 503' WHEN luck < .003 THEN 'HTTP 500' WHEN luck < .004 THEN 'HTTP 404' END,
+	   CASE WHEN refused OR down AND luck < .4 THEN NULL WHEN down THEN 503 WHEN luck < .003 THEN 500 WHEN luck < .004 THEN 404 ELSE 200 END,
+	   CASE WHEN refused THEN 'SSL peer certificate or SSH remote key was not OK' WHEN down AND luck < .4 THEN 'timed out after 15000 ms' WHEN down THEN 'HTTP 503' WHEN luck < .003 THEN 'HTTP 500' WHEN luck < .004 THEN 'HTTP 404' END,
 	   'secret-of-an-answer' FROM answer;
 -- some of the failures were sent again, by hand
 INSERT INTO osmtalk.delivery_attempts (event_id, attempt, url, started_at, duration_ms, http_status)
