@@ -89,7 +89,7 @@ table { width: 100%; border-collapse: collapse; font-size: .8125rem; line-height
 caption { text-align: left; color: var(--muted); padding-bottom: .375rem; }
 th, td { padding: .375rem .625rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top; font-weight: 400; }
 thead th { color: var(--muted); font-weight: 550; vertical-align: bottom; }
-.scroll th, .scroll td { white-space: nowrap; }
+thead th, td:not(.words), .scroll th, time { white-space: nowrap; }
 .scroll th:first-child { position: sticky; left: 0; background: var(--card); }
 .scroll .words:first-child, .scroll td.words { min-width: 9rem; white-space: normal; }
 .stack { margin-top: .625rem; }
