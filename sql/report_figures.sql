@@ -231,7 +231,7 @@ BEGIN ATOMIC
 	dead AS (
 		SELECT row_number() OVER (ORDER BY e.created_at DESC, e.event_id COLLATE "C") AS number, e.* FROM event e WHERE e.state = 'failed'),
 	reason AS (
-		SELECT row_number() OVER (ORDER BY count(*) DESC, e.state, left(e.error, 300) COLLATE "C") AS number,
+		SELECT row_number() OVER (ORDER BY e.state, count(*) DESC, left(e.error, 300) COLLATE "C") AS number,
 			   e.state, left(e.error, 300) AS error, count(*) AS events, max(e.created_at) AS latest
 		  FROM event e WHERE e.state IN ('failed', 'skipped') GROUP BY e.state, left(e.error, 300))
 	SELECT jsonb_build_object(

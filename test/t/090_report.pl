@@ -335,7 +335,7 @@ SKIP:
 	$_->[4] = $percent->(@$_[ 2, 3 ]) for @endpoints;
 	is_deeply($table->('endpoints-table'), \@endpoints, 'failing endpoints');
 	is_deeply($table->('reasons-table'), [ rows("SELECT error, CASE state WHEN 'failed' THEN 'failed' ELSE 'not sent' END, count(*), to_char(max(created_at), 'DD Mon YYYY HH24:MI') FROM osmtalk.deliveries
-		 WHERE created_at > now() - interval '7 days' AND state IN ('failed', 'skipped') GROUP BY state, error ORDER BY 3 DESC, state, error COLLATE \"C\"") ], 'why events are dead, or were not sent');
+		 WHERE created_at > now() - interval '7 days' AND state IN ('failed', 'skipped') GROUP BY state, error ORDER BY state, 3 DESC, error COLLATE \"C\"") ], 'why events are dead, or were not sent');
 	is_deeply($table->('dead-table'), [ rows("SELECT event_id, to_char(created_at, 'DD Mon YYYY HH24:MI'), type, osmtalk.redacted_url(url), attempts, error FROM osmtalk.deliveries
 		 WHERE created_at > now() - interval '7 days' AND state = 'failed' ORDER BY created_at DESC LIMIT 50") ], 'the latest dead letters');
 
