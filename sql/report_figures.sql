@@ -31,7 +31,7 @@ BEGIN ATOMIC
 	SELECT c.placed_at, c.status FROM osmtalk.calls c
 	 WHERE c.placed_at >= report_calls.since AND c.placed_at <= report_calls.until
 	   AND (report_calls.campaign_id IS NULL
-			OR c.lead_id IN (SELECT l.id FROM osmtalk.leads l WHERE l.campaign_id = report_calls.campaign_id))
+			OR EXISTS (SELECT FROM osmtalk.leads l WHERE l.id = c.lead_id AND l.campaign_id = report_calls.campaign_id))
 	   AND ((SELECT osmtalk.sees_every_org()) OR c.org_id = (SELECT osmtalk.current_org_id()));
 END;
 COMMENT ON FUNCTION osmtalk.report_calls(timestamptz, timestamptz, text) IS
@@ -49,9 +49,9 @@ BEGIN ATOMIC
 	 WHERE d.started_at >= report_attempts.since AND d.started_at <= report_attempts.until
 	   -- their events are looked up only where it matters whose they are
 	   AND (report_attempts.campaign_id IS NULL AND (SELECT osmtalk.sees_every_org())
-			OR (d.event_id, d.slot) IN (
-				SELECT e.id, e.slot FROM osmtalk.events e
-				 WHERE (report_attempts.campaign_id IS NULL OR e.campaign_id = report_attempts.campaign_id)
+			OR EXISTS (
+				SELECT FROM osmtalk.events e
+				 WHERE e.id = d.event_id AND e.slot = d.slot AND (report_attempts.campaign_id IS NULL OR e.campaign_id = report_attempts.campaign_id)
 				   AND ((SELECT osmtalk.sees_every_org()) OR e.org_id = (SELECT osmtalk.current_org_id()))));
 END;
 COMMENT ON FUNCTION osmtalk.report_attempts(timestamptz, timestamptz, text) IS
