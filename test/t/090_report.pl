@@ -12,7 +12,6 @@ use Osmtalk::Test;
 use PostgreSQL::Test::Utils qw(append_to_file slurp_file);
 use Test::More;
 
-binmode Test::More->builder->$_, ':encoding(UTF-8)' for qw(output failure_output todo_output);
 my $program = $ENV{CHROMIUM} // (grep { -x } map { "$_/chromium" } split /:/, $ENV{PATH})[0];
 my $without = 'chromium is not installed: the page is not looked at (apt install chromium)';
 my $directory = PostgreSQL::Test::Utils::tempdir();
@@ -124,18 +123,10 @@ unlike($page, qr/\+?49[34]0\d/, 'no phone number is in it');
 unlike($page, qr/not-to-be-shown|secret-of|said-in-confidence|whsec/, 'nor a query string of a URL, a body, an answer, a transcript, a secret');
 like($page, qr{https://hooks\.partner\.example/osmtalk/in\?\.\.\.}, 'but URLs as redacted_url() has them');
 
-for my $encoding (qw(UTF8 LATIN1 WIN1251 SQL_ASCII EUC_JP))
-{
-	sql("BEGIN; SET LOCAL client_encoding = '$encoding'");
-	my $other = page();
-
-	is($other =~ s/<time.*?<\/time>//gr, $page =~ s/<time.*?<\/time>//gr, "client encoding $encoding: the same bytes") if $other =~ s/\s+from.*//r;
-	sql('ROLLBACK');
-}
-sql("BEGIN ISOLATION LEVEL REPEATABLE READ");
+sql('BEGIN ISOLATION LEVEL REPEATABLE READ');
 $page = page();
 for my $setting ("DateStyle = 'SQL, DMY'", "IntervalStyle = 'iso_8601'", 'standard_conforming_strings = off', 'extra_float_digits = -15', "lc_numeric = 'C'", 'search_path = pg_temp, public', 'quote_all_identifiers = on',
-	'transform_null_equals = on', 'enable_hashagg = off', 'enable_hashjoin = off', 'work_mem = \'64kB\'', 'row_security = off')
+	'transform_null_equals = on', 'enable_hashagg = off', 'enable_hashjoin = off', 'work_mem = \'64kB\'', 'row_security = off', map { "client_encoding = '$_'" } qw(LATIN1 WIN1251 SQL_ASCII EUC_JP))
 {
 	sql("SAVEPOINT before; SET LOCAL $setting");
 	is(page(), $page, "with $setting: the same page");

@@ -8,7 +8,7 @@ use Test::More;
 
 my $node = new_cluster('main', conf => "osmtalk.enabled = off\nfsync = off\nshared_buffers = 128MB\n");
 $node->safe_psql('postgres', 'SET client_min_messages = error; CREATE EXTENSION osmtalk; CREATE ROLE monitoring BYPASSRLS IN ROLE osmtalk_monitor; CREATE ROLE tenant IN ROLE osmtalk_monitor');
-$node->command_ok([ 'psql', '-XqAt', '-v', 'leads=110000', '-d', $node->connstr('postgres'), '-f', "$ENV{SRC}/test/browser/sample.sql" ], 'a week of 100,000 calls');
+$node->command_ok([ 'psql', '-XqAt', '-v', 'leads=135000', '-d', $node->connstr('postgres'), '-f', "$ENV{SRC}/test/browser/sample.sql" ], 'a week of 100,000 calls');
 # 600 campaigns, of which 200 have most of the leads
 $node->safe_psql('postgres', <<'END');
 INSERT INTO osmtalk.campaigns (id, org_id, name) SELECT 'cmp_' || i, 'acme', 'Campaign ' || i FROM generate_series(1, 600) i;
