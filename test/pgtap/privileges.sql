@@ -7,7 +7,7 @@
 BEGIN;
 SET LOCAL search_path = public;
 SET LOCAL jit = off; -- it takes longer than all else
-SELECT plan(291);
+SELECT plan(297);
 
 CREATE ROLE osmtalk_test_nobody;
 CREATE ROLE osmtalk_test_facts;			-- records facts, and no more
