@@ -8,7 +8,7 @@
  *
  * Columns are named, so that one that is added later is nobody's until this
  * file says whose.  Triggers run with the owner's rights, and so do functions
- * that change data: EXECUTE on one is all that a role needs.  Views, but for
+ * that change data, and report_html(): EXECUTE is all that a role needs.  Views, but for
  * deliveries, run with the rights of whoever reads them.
  */
 

@@ -4,9 +4,9 @@
  *
  * report_html() runs with the owner's rights: it names endpoints, which its
  * readers cannot see in the tables.  So no policy binds it, and what it shows
- * is nobody's rows but the session's because it reads them through nothing
- * but the first four functions here, and the view deliveries: each of these
- * keeps tenants apart by itself.  They are inlined where they are used.
+ * is nobody's rows but the session's because it reads tables through nothing
+ * but the first five functions here, each of which keeps tenants apart.  They
+ * are inlined where they are used.
  *
  * What follows them counts, and gives JSON, of which report.sql makes the
  * page.  Nothing of it has phone numbers, bodies, secrets, or URLs but as
@@ -23,6 +23,16 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION osmtalk.report_campaigns(text) IS
 'Internal: the campaigns that a report is about: one, or all that the session may see';
+
+CREATE FUNCTION osmtalk.report_leads(campaign_id text)
+RETURNS TABLE (campaign text, status osmtalk.lead_status, disposition text, completed_at timestamptz)
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+	SELECT l.campaign_id, l.status, l.disposition, l.completed_at
+	  FROM osmtalk.report_campaigns(report_leads.campaign_id) c JOIN osmtalk.leads l ON l.campaign_id = c.id;
+END;
+COMMENT ON FUNCTION osmtalk.report_leads(text) IS
+'Internal: the leads that a report is about';
 
 CREATE FUNCTION osmtalk.report_calls(since timestamptz, until timestamptz, campaign_id text)
 RETURNS TABLE (placed_at timestamptz, status osmtalk.call_status)
@@ -63,6 +73,7 @@ LANGUAGE sql STABLE
 BEGIN ATOMIC
 	SELECT d.event_id, d.type, d.campaign_id, d.url, d.state, d.attempts, d.error, d.created_at
 	  FROM osmtalk.deliveries d
+	 -- which keeps tenants apart by itself
 	 WHERE d.created_at >= report_events.since AND d.created_at <= report_events.until
 	   AND (report_events.campaign_id IS NULL OR d.campaign_id = report_events.campaign_id);
 END;
@@ -111,10 +122,9 @@ CREATE FUNCTION osmtalk.report_outcome_figures(since timestamptz, until timestam
 LANGUAGE sql STABLE
 BEGIN ATOMIC
 	WITH lead AS (
-		SELECT l.campaign_id, l.status, l.disposition,
+		SELECT l.campaign AS campaign_id, l.status, l.disposition,
 			   l.completed_at >= report_outcome_figures.since AND l.completed_at <= report_outcome_figures.until AS finished
-		  FROM osmtalk.leads l
-		 WHERE report_outcome_figures.campaign_id IS NULL OR l.campaign_id = report_outcome_figures.campaign_id),
+		  FROM osmtalk.report_leads(report_outcome_figures.campaign_id) l),
 	counted AS (
 		SELECT l.campaign_id,
 			   count(*) FILTER (WHERE l.finished AND osmtalk.is_terminal(l.status)) AS finished,
