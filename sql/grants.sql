@@ -8,8 +8,8 @@
  *
  * Columns are named, so that one that is added later is nobody's until this
  * file says whose.  Triggers run with the owner's rights, and so do functions
- * that change data, and report_html(): EXECUTE is all that a role needs.  Views, but for
- * deliveries, run with the rights of whoever reads them.
+ * that change data, and report_html(): EXECUTE on one is all that a role
+ * needs.  Views, but for deliveries, run with the rights of whoever reads them.
  */
 
 /* ---- owner ---- */
