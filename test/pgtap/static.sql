@@ -148,7 +148,7 @@ SELECT is_empty($$ SELECT object, on_what FROM dependency WHERE class NOT IN ('p
 	'functions, views, defaults, constraints, triggers, indexes use nothing but the server''s and the extension''s own');
 
 SELECT results_eq($$
-	SELECT DISTINCT p.proname || ' ' || c.relname FROM pg_depend d JOIN function p ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid JOIN pg_class c ON d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid
+	SELECT DISTINCT (p.proname || ' ' || c.relname) COLLATE "default" FROM pg_depend d JOIN function p ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid JOIN pg_class c ON d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid
 	 WHERE p.proname ~ '^report_' AND c.relnamespace = 'osmtalk'::regnamespace ORDER BY 1 $$,
 	ARRAY['report_attempts delivery_attempts', 'report_attempts events', 'report_calls calls', 'report_calls leads', 'report_campaigns campaigns', 'report_events deliveries', 'report_leads leads'],
 	'the page, which is made with the owner''s rights, reads tables through these alone, each of which keeps tenants apart');

@@ -319,7 +319,7 @@ SKIP:
 		  FROM osmtalk.deliveries WHERE created_at > now() - interval '7 days'");
 	cmp_ok($events->[$_], '>', 0, 'events of each kind') for 0 .. 3;
 	is($shown->{tiles}{delivered}[0], $percent->(@$events[ 0, 1 ]), 'tile: events delivered');
-	is($number->($shown->{tiles}{delivered}[1]), "$events->[0] of $events->[1]; $events->[2] failed $events->[3] waiting" =~ s/failed /failed /r, 'tile: how many, and how many not') or diag $shown->{tiles}{delivered}[1];
+	is($shown->{tiles}{delivered}[1] =~ s/(?<=\d),(?=\d)//gr, "$events->[0] of $events->[1]; $events->[2] failed, $events->[3] waiting", 'tile: how many, and how many not');
 	my @endpoints = rows("SELECT osmtalk.redacted_url(url), CASE WHEN (array_agg(http_status ORDER BY started_at DESC))[1] = 200 THEN 'well again' ELSE 'failing' END, count(*) FILTER (WHERE http_status IS DISTINCT FROM 200), count(*), '',
 		  to_char(max(started_at) FILTER (WHERE error IS NOT NULL), 'DD Mon YYYY HH24:MI'), (array_agg(error ORDER BY started_at DESC) FILTER (WHERE error IS NOT NULL))[1]
 		  FROM osmtalk.delivery_attempts WHERE started_at > now() - interval '7 days' GROUP BY url HAVING count(error) > 0 ORDER BY 2, 3 DESC");
