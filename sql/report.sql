@@ -92,13 +92,13 @@ thead th { color: var(--muted); font-weight: 550; vertical-align: bottom; }
 thead th, td:not(.words), .scroll th, time { white-space: nowrap; }
 .scroll th:first-child { position: sticky; left: 0; background: var(--card); }
 .scroll .words:first-child, .scroll td.words { min-width: 9rem; white-space: normal; }
-.stack { margin-top: .625rem; }
+.list { margin-top: .625rem; }
 th:first-child, td:first-child { padding-left: 0; }
 th:last-child, td:last-child { padding-right: 0; }
 .words, tbody th, th[colspan] { text-align: left; }
 tfoot th, tfoot td { border-bottom: 0; font-weight: 650; }
 tfoot th { text-align: left; }
-.state { white-space: nowrap; font-weight: 600; }
+b { white-space: nowrap; font-weight: 600; }
 .bad { color: var(--bad); }
 .good { color: var(--good); }
 code { font: .8125rem/1.4 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
@@ -112,12 +112,12 @@ code { font: .8125rem/1.4 ui-monospace, SFMono-Regular, Menlo, Consolas, monospa
  .tick.even { display: none; }
  .campaigns > li, .columns { grid-template-columns: 1fr; }
  .columns > :first-child { display: none; }
- .stack, .stack tbody, .stack tr, .stack th { display: block; text-align: left; }
- .stack thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
- .stack tr { padding: .625rem 0; border-bottom: 1px solid var(--line); }
- .stack th, .stack td { padding: 0; border: 0; }
- .stack td { display: inline-block; margin-right: .875rem; text-align: left; }
- .stack td::before { content: attr(data-label) ": "; color: var(--muted); font-weight: 400; }
+ .list, .list tbody, .list tr, .list th { display: block; text-align: left; }
+ .list thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
+ .list tr { padding: .625rem 0; border-bottom: 1px solid var(--line); }
+ .list th, .list td { padding: 0; border: 0; }
+ .list td { display: inline-block; margin-right: .875rem; text-align: left; }
+ .list td::before { content: attr(data-label) ": "; color: var(--muted); font-weight: 400; }
 }
 @media print { body { background: none; } section, .tiles div { break-inside: avoid; } }
 ';
@@ -159,6 +159,28 @@ RETURN osmtalk.report_scroll('Table: ' || title,
 			  FROM jsonb_array_elements(series) WITH ORDINALITY r (value, number)),
 		   osmtalk.report_cells(total, keys)));
 COMMENT ON FUNCTION osmtalk.report_series_table(text, text, jsonb, jsonb, text[], interval) IS 'Internal: the numbers of a chart over time';
+
+CREATE FUNCTION osmtalk.report_url(url text) RETURNS text
+LANGUAGE sql IMMUTABLE
+RETURN CASE WHEN url IS NULL THEN 'no URL' ELSE osmtalk.report_name(url) END;
+COMMENT ON FUNCTION osmtalk.report_url(text) IS 'Internal: a URL that has been redacted, or that there is none';
+
+/*
+ * On a phone a row is not one of a table but a paragraph, in which each value
+ * has its heading before it; that it is a table remains said by the roles.
+ */
+CREATE FUNCTION osmtalk.report_list(name text, headings text[], numbers text[], lines jsonb) RETURNS text
+LANGUAGE sql IMMUTABLE
+RETURN format('<table id="%s" class="list" role="table"><thead role="rowgroup"><tr role="row">%s</tr></thead><tbody role="rowgroup">%s</tbody></table>', name, (
+	SELECT string_agg(format('<th role="columnheader" scope="col"%s>%s</th>', CASE WHEN h.heading <> ALL (numbers) THEN ' class="words"' END, h.heading), '' ORDER BY h.number)
+	  FROM unnest(headings) WITH ORDINALITY h (heading, number)), (
+	SELECT string_agg(format(E'\n<tr role="row">%s</tr>', (
+				SELECT string_agg(CASE WHEN c.number = 1 THEN format('<th role="rowheader" scope="row" class="words">%s</th>', c.value)
+									   ELSE format('<td role="cell"%s data-label="%s">%s</td>', CASE WHEN headings[c.number] <> ALL (numbers) THEN ' class="words"' END, headings[c.number], c.value) END,
+								  '' ORDER BY c.number)
+				  FROM jsonb_array_elements_text(l.value) WITH ORDINALITY c (value, number))), '' ORDER BY l.number)
+	  FROM jsonb_array_elements(lines) WITH ORDINALITY l (value, number)));
+COMMENT ON FUNCTION osmtalk.report_list(text, text[], text[], jsonb) IS 'Internal: a table of things, whose cells are HTML; the headings named are above numbers';
 
 CREATE FUNCTION osmtalk.report_tiles(calls jsonb, requests jsonb, events jsonb) RETURNS text
 LANGUAGE sql IMMUTABLE
@@ -255,53 +277,46 @@ CREATE FUNCTION osmtalk.report_endpoint_section(figures jsonb) RETURNS text
 LANGUAGE sql STABLE
 RETURN osmtalk.report_section('endpoints', 'Failing endpoints', 'Where requests failed in the period. An endpoint is well again if its last request was answered with 2xx.',
 	CASE WHEN (figures ->> 'endpoints')::int = 0 THEN '<p>None.</p>' ELSE (
-		SELECT format('<table id="endpoints-table" class="stack" role="table"><thead role="rowgroup"><tr role="row"><th role="columnheader" class="words">endpoint</th><th role="columnheader" class="words">now</th>'
-					  '<th role="columnheader">failed</th><th role="columnheader">requests</th><th role="columnheader">share</th><th role="columnheader" class="words">last failure</th>'
-					  '<th role="columnheader" class="words">last error</th></tr></thead><tbody role="rowgroup">%s</tbody></table>',
-				string_agg(format(E'\n<tr role="row"><th role="rowheader" class="words">%s</th><td role="cell" class="words state %s" data-label="now">%s</td><td role="cell" data-label="failed">%s</td>'
-								  '<td role="cell" data-label="requests">%s</td><td role="cell" data-label="share">%s</td><td role="cell" class="words" data-label="last failure">%s</td>'
-								  '<td role="cell" class="words" data-label="last error">%s</td></tr>',
-						CASE WHEN r.value ->> 'url' IS NULL THEN 'no URL' ELSE osmtalk.report_name(r.value ->> 'url') END,
-						CASE WHEN (r.value ->> 'failing')::boolean THEN 'bad' ELSE 'good' END, CASE WHEN (r.value ->> 'failing')::boolean THEN 'failing' ELSE 'well again' END,
-						osmtalk.report_number((r.value ->> 'failed')::numeric), osmtalk.report_number((r.value ->> 'requests')::numeric),
-						osmtalk.report_percent((r.value ->> 'failed')::numeric, (r.value ->> 'requests')::numeric),
-						osmtalk.report_time((r.value ->> 'failed_at')::timestamptz), osmtalk.report_name(r.value ->> 'error')), '' ORDER BY r.number))
+		SELECT osmtalk.report_list('endpoints-table', '{endpoint,now,failed,requests,share,last failure,last error}', '{failed,requests,share}', jsonb_agg(jsonb_build_array(
+					osmtalk.report_url(r.value ->> 'url'),
+					CASE WHEN (r.value ->> 'failing')::boolean THEN '<b class="bad">failing</b>' ELSE '<b class="good">well again</b>' END,
+					osmtalk.report_number((r.value ->> 'failed')::numeric), osmtalk.report_number((r.value ->> 'requests')::numeric),
+					osmtalk.report_percent((r.value ->> 'failed')::numeric, (r.value ->> 'requests')::numeric),
+					osmtalk.report_time((r.value ->> 'failed_at')::timestamptz), osmtalk.report_name(r.value ->> 'error')) ORDER BY r.number))
 			   || CASE WHEN count(*) < (figures ->> 'endpoints')::int THEN format('<p class="note">And %s more.</p>', osmtalk.report_number((figures ->> 'endpoints')::int - count(*))) ELSE '' END
 		  FROM jsonb_array_elements(figures -> 'rows') WITH ORDINALITY r (value, number))
 	END);
 COMMENT ON FUNCTION osmtalk.report_endpoint_section(jsonb) IS 'Internal: the section of endpoints';
 
-CREATE FUNCTION osmtalk.report_reason_table(figures jsonb) RETURNS text
+CREATE FUNCTION osmtalk.report_reasons(figures jsonb) RETURNS text
 LANGUAGE sql STABLE
 RETURN (
-	SELECT format('<table id="reasons-table" class="stack" role="table"><thead role="rowgroup"><tr role="row"><th role="columnheader" class="words">reason</th><th role="columnheader" class="words">result</th>'
-				  '<th role="columnheader">events</th><th role="columnheader" class="words">latest</th></tr></thead><tbody role="rowgroup">%s</tbody></table>',
-			string_agg(format(E'\n<tr role="row"><th role="rowheader" class="words">%s</th><td role="cell" class="words" data-label="result">%s</td>'
-							  '<td role="cell" data-label="events">%s</td><td role="cell" class="words" data-label="latest">%s</td></tr>',
-					coalesce(nullif(osmtalk.report_name(r.value ->> 'error'), '<bdi></bdi>'), 'none recorded'), CASE r.value ->> 'state' WHEN 'failed' THEN 'failed' ELSE 'not sent' END,
-					osmtalk.report_number((r.value ->> 'events')::numeric), osmtalk.report_time((r.value ->> 'latest')::timestamptz)), '' ORDER BY r.number))
+	SELECT osmtalk.report_list('reasons-table', '{reason,result,events,latest}', '{events}', jsonb_agg(jsonb_build_array(
+				CASE WHEN r.value ->> 'error' IS NULL THEN 'none recorded' ELSE osmtalk.report_name(r.value ->> 'error') END,
+				CASE r.value ->> 'state' WHEN 'failed' THEN 'failed' ELSE 'not sent' END,
+				osmtalk.report_number((r.value ->> 'events')::numeric), osmtalk.report_time((r.value ->> 'latest')::timestamptz)) ORDER BY r.number))
 		   || CASE WHEN count(*) < (figures ->> 'reasons')::int THEN format('<p class="note">And %s more reasons, of fewer events.</p>', osmtalk.report_number((figures ->> 'reasons')::int - count(*))) ELSE '' END
 	  FROM jsonb_array_elements(figures -> 'by_reason') WITH ORDINALITY r (value, number));
-COMMENT ON FUNCTION osmtalk.report_reason_table(jsonb) IS 'Internal: why events are dead, or were not sent';
+COMMENT ON FUNCTION osmtalk.report_reasons(jsonb) IS 'Internal: why events failed, or were not sent';
+
+CREATE FUNCTION osmtalk.report_dead_events(figures jsonb) RETURNS text
+LANGUAGE sql STABLE
+RETURN (
+	SELECT format('<details><summary>Table: %s</summary>%s</details>',
+			CASE WHEN count(*) < (figures ->> 'failed')::int THEN format('the latest %s of %s dead events', count(*), osmtalk.report_number((figures ->> 'failed')::numeric)) ELSE 'dead events' END,
+			osmtalk.report_list('dead-table', '{event,written,type,endpoint,attempts,reason}', '{attempts}', jsonb_agg(jsonb_build_array(
+				format('<code>%s</code>', osmtalk.report_name(r.value ->> 'event_id')), osmtalk.report_time((r.value ->> 'created_at')::timestamptz),
+				osmtalk.report_name(r.value ->> 'type'), osmtalk.report_url(r.value ->> 'url'), osmtalk.report_number((r.value ->> 'attempts')::numeric),
+				osmtalk.report_name(r.value ->> 'error')) ORDER BY r.number)))
+	  FROM jsonb_array_elements(figures -> 'dead') WITH ORDINALITY r (value, number));
+COMMENT ON FUNCTION osmtalk.report_dead_events(jsonb) IS 'Internal: the latest events that failed';
 
 CREATE FUNCTION osmtalk.report_dead_section(figures jsonb) RETURNS text
 LANGUAGE sql STABLE
 RETURN osmtalk.report_section('dead-letters', 'Dead letters', 'Events of the period that failed and are not tried again, and those that had nowhere to go. '
 	'<code>SELECT osmtalk.redeliver(<i>event id</i>)</code> sends one again.',
-	CASE WHEN (figures ->> 'reasons')::int = 0 THEN '<p>None.</p>' ELSE osmtalk.report_reason_table(figures) END
-	|| CASE WHEN (figures ->> 'failed')::int = 0 THEN '' ELSE (
-		SELECT format('<details><summary>Table: %s</summary><table id="dead-table" class="stack" role="table"><thead role="rowgroup"><tr role="row"><th role="columnheader" class="words">event</th><th role="columnheader" class="words">written</th>'
-					  '<th role="columnheader" class="words">type</th><th role="columnheader" class="words">endpoint</th><th role="columnheader">attempts</th>'
-					  '<th role="columnheader" class="words">reason</th></tr></thead><tbody role="rowgroup">%s</tbody></table></details>',
-				CASE WHEN count(*) < (figures ->> 'failed')::int THEN format('the latest %s of %s dead events', count(*), osmtalk.report_number((figures ->> 'failed')::numeric)) ELSE 'dead events' END,
-				string_agg(format(E'\n<tr role="row"><th role="rowheader" class="words"><code>%s</code></th><td role="cell" class="words" data-label="written">%s</td>'
-								  '<td role="cell" class="words" data-label="type">%s</td><td role="cell" class="words" data-label="endpoint">%s</td>'
-								  '<td role="cell" data-label="attempts">%s</td><td role="cell" class="words" data-label="reason">%s</td></tr>',
-						osmtalk.report_name(r.value ->> 'event_id'), osmtalk.report_time((r.value ->> 'created_at')::timestamptz), osmtalk.report_name(r.value ->> 'type'),
-						CASE WHEN r.value ->> 'url' IS NULL THEN 'no URL' ELSE osmtalk.report_name(r.value ->> 'url') END, osmtalk.report_number((r.value ->> 'attempts')::numeric),
-						osmtalk.report_name(r.value ->> 'error')), '' ORDER BY r.number))
-		  FROM jsonb_array_elements(figures -> 'dead') WITH ORDINALITY r (value, number))
-	END);
+	CASE WHEN (figures ->> 'reasons')::int = 0 THEN '<p>None.</p>' ELSE osmtalk.report_reasons(figures) END
+	|| CASE WHEN (figures ->> 'failed')::int = 0 THEN '' ELSE osmtalk.report_dead_events(figures) END);
 COMMENT ON FUNCTION osmtalk.report_dead_section(jsonb) IS 'Internal: the section of dead letters';
 
 /* ---- the page ---- */
