@@ -19,7 +19,8 @@ EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" osmtalk.cont
 # in test/sql: pg_regress would find it first.
 SQL_PARTS = $(addprefix sql/,roles.sql schema.sql rules.sql tables.sql configuration.sql subscriptions.sql standard.sql headers.sql \
 	payloads.sql delivery.sql endpoints.sql retries.sql statistics.sql secrets.sql leads.sql calls.sql dialing.sql views.sql explain.sql preview.sql \
-	retention.sql tenants.sql grants.sql)
+	retention.sql tenants.sql \
+	report_figures.sql report_charts.sql report.sql grants.sql)
 DATA_built = sql/osmtalk--$(EXTVERSION).sql
 # steps from one version to the next, written by hand: see doc/upgrading.md
 DATA = $(wildcard sql/osmtalk--*--*.sql)

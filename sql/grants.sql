@@ -8,8 +8,9 @@
  *
  * Columns are named, so that one that is added later is nobody's until this
  * file says whose.  Triggers run with the owner's rights, and so do functions
- * that change data: EXECUTE on one is all that a role needs.  Views, but for
- * deliveries and stat_endpoint, run with the rights of whoever reads them.
+ * that change data, and report_html(): EXECUTE on one is all that a role
+ * needs.  Views, but for deliveries and stat_endpoint, run with the rights of
+ * whoever reads them.
  */
 
 /* ---- owner ---- */
@@ -157,6 +158,9 @@ GRANT SELECT (id, org_id, agent_id, lead_id, direction, started_at, answered_at,
 GRANT SELECT (id, type, org_id, campaign_id, lead_id, call_id, created_at, skipped_reason, slot) ON osmtalk.events TO osmtalk_monitor;
 GRANT SELECT (event_id, attempt, started_at, duration_ms, http_status, error, slot) ON osmtalk.delivery_attempts TO osmtalk_monitor;
 GRANT SELECT ON osmtalk.outbox, osmtalk.claims, osmtalk.waiting, osmtalk.paused, osmtalk.slots, osmtalk.tenant_isolation TO osmtalk_monitor;
+
+-- the page: with the owner's rights, so that this is all it takes
+GRANT EXECUTE ON FUNCTION osmtalk.report_html(interval, text) TO osmtalk_admin, osmtalk_monitor;
 
 -- what the views of the status and the slots call
 GRANT EXECUTE ON FUNCTION osmtalk.worker_slots(), osmtalk.current_origin(), osmtalk.current_slot(), osmtalk.slot_is_over(smallint)

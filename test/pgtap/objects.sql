@@ -183,6 +183,7 @@ INSERT INTO functions VALUES
 	('resume()', 'void', 'v', 'u'),
 	('rotate_webhook_secret(org_id text, campaign_id text DEFAULT NULL::text, overlap interval DEFAULT ''24:00:00''::interval)', 'text', 'v', 'u'),
 	('redacted_url(url text)', 'text', 'i', 's'),
+	('report_html(since interval DEFAULT ''7 days''::interval, campaign_id text DEFAULT NULL::text)', 'text', 's', 'u'),
 	('is_webhook_url(url text)', 'boolean', 'i', 's'),
 	('expire_calls(max_calls integer DEFAULT 500)', 'bigint', 'v', 'u');
 SELECT is_empty($$

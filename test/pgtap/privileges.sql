@@ -7,7 +7,7 @@
 BEGIN;
 SET LOCAL search_path = public;
 SET LOCAL jit = off; -- it takes longer than all else
-SELECT plan(333);
+SELECT plan(339);
 
 CREATE ROLE osmtalk_test_nobody;
 CREATE ROLE osmtalk_test_facts;			-- records facts, and no more
@@ -65,6 +65,7 @@ SELECT pg_temp.acts_as('osmtalk_test_nobody', command, '42501', 'USAGE alone: ' 
 	'SELECT osmtalk.send_test_event(''org'')', 'SELECT osmtalk.adopt()', 'SELECT osmtalk.wait_until_drained(''0'')', 'SELECT osmtalk.expire_calls()',
 	'SELECT osmtalk.delivery_target(''webhook.test'', ''org'', ''cmp'')', 'SELECT osmtalk.record_event(''t'', ''org'', NULL, NULL, NULL, ''b'')',
 	'SELECT osmtalk.is_dnc_listed(''org'', ''+919876543210'')', 'SELECT osmtalk.start_worker()', 'SELECT osmtalk.pause()', 'SELECT osmtalk.resume()', 'CREATE TABLE osmtalk.mine ()',
+	'SELECT osmtalk.report_html()', 'SELECT osmtalk.report_calls(''-infinity'', ''infinity'', NULL)',
 	'SELECT osmtalk.rotate_webhook_secret(''org'')', 'SELECT osmtalk.new_webhook_secret()', 'SELECT 1 FROM osmtalk.previous_secrets',
 	'SELECT osmtalk.explain_outcome(''call1'')', 'SELECT osmtalk.preview_event(''call1'')', 'SELECT osmtalk.preview_lead_event(''ld1'')', 'SELECT osmtalk.request_headers(''e'', ''b'', ''s'')',
 	'CREATE TABLE public.one (status osmtalk.call_status)', 'CREATE TABLE public.other (call osmtalk.calls)']) command;
@@ -170,7 +171,7 @@ SELECT pg_temp.acts_as('osmtalk_app', command, '42501', 'the application: ' || c
 	'INSERT INTO osmtalk.delivery_attempts (event_id, attempt, started_at) VALUES (''x'', 1, now())', 'SELECT 1 FROM osmtalk.events', 'SELECT 1 FROM osmtalk.outbox', 'SELECT 1 FROM osmtalk.delivery_attempts',
 	'SELECT 1 FROM osmtalk.events_00', 'SELECT 1 FROM osmtalk.deliveries', 'SELECT nextval(''osmtalk.outbox_id_seq'')',
 	'SELECT osmtalk.redeliver(''x'')', 'SELECT osmtalk.send_test_event(''org'')', 'SELECT osmtalk.pause()', 'SELECT osmtalk.resume()', 'SELECT osmtalk.adopt()', 'SELECT osmtalk.expire_calls()',
-	'SELECT osmtalk.preview_event(''call3'')', 'SELECT osmtalk.preview_lead_event(''ld3'')',
+	'SELECT osmtalk.preview_event(''call3'')', 'SELECT osmtalk.report_html()', 'SELECT osmtalk.preview_lead_event(''ld3'')',
 	'SELECT osmtalk.apply_retention()', 'TRUNCATE osmtalk.events_00', 'TRUNCATE osmtalk.calls', 'SELECT osmtalk.decide_lead(c) FROM osmtalk.calls c', 'SELECT osmtalk.record_analysis(c) FROM osmtalk.calls c',
 	'SELECT osmtalk.decide_lead(c) FROM osmtalk.calls c', 'SELECT osmtalk.record_event(''t'', ''org'', NULL, NULL, NULL, ''b'')', 'SELECT * FROM osmtalk.delivery_target(''webhook.test'', ''org'', NULL)',
 	'CREATE TABLE osmtalk.mine ()', 'CREATE FUNCTION osmtalk.mine() RETURNS int LANGUAGE sql RETURN 1', 'CREATE TABLE public.mine2 (call osmtalk.calls)',
@@ -192,7 +193,7 @@ SELECT pg_temp.acts_as('osmtalk_admin', command, '00000', 'the administrator: ' 
 	'INSERT INTO osmtalk.campaigns (org_id, name, webhook_secret) VALUES (''org'', ''a'', ''s'')', 'UPDATE osmtalk.campaigns SET webhook_secret = ''mine'', max_attempts = 2, agent_id = ''agent'' WHERE id = ''cmp''', 'DELETE FROM osmtalk.campaigns WHERE id = ''none''',
 	'SELECT id, webhook_url FROM osmtalk.campaigns', 'INSERT INTO osmtalk.leads (campaign_id, phone_number) VALUES (''cmp'', ''+4930123456'')', 'UPDATE osmtalk.leads SET status = ''failed'' WHERE id = ''ld8''', 'DELETE FROM osmtalk.leads WHERE id = ''ld8''',
 	'DELETE FROM osmtalk.calls WHERE id = ''call5''', 'DELETE FROM osmtalk.dnc_entries', 'SELECT * FROM osmtalk.events, osmtalk.outbox, osmtalk.delivery_attempts',
-	'SELECT * FROM osmtalk.deliveries', 'SELECT * FROM osmtalk.due_leads, osmtalk.stale_calls, osmtalk.campaign_report', 'SELECT * FROM osmtalk.worker_status', 'SELECT * FROM osmtalk.retained', 'SELECT * FROM osmtalk.in_flight, osmtalk.not_adopted',
+	'SELECT * FROM osmtalk.deliveries', 'SELECT * FROM osmtalk.due_leads, osmtalk.stale_calls, osmtalk.campaign_report', 'SELECT * FROM osmtalk.worker_status', 'SELECT * FROM osmtalk.retained', 'SELECT * FROM osmtalk.in_flight, osmtalk.not_adopted', 'SELECT osmtalk.report_html()',
 	'SELECT osmtalk.requeue_lead(''ld2'')', 'SELECT osmtalk.send_test_event(''org'', ''cmp'')', format('SELECT osmtalk.redeliver(%L)', (SELECT min(id) FROM osmtalk.events)),
 	'SELECT osmtalk.pause()', 'SELECT osmtalk.resume()', 'SELECT osmtalk.adopt()', 'SELECT osmtalk.apply_retention()', 'SELECT osmtalk.wait_until_drained(''0'')',
 	'SELECT osmtalk.explain_outcome(''call3'')', 'SELECT osmtalk.preview_event(''call3'')', 'SELECT osmtalk.preview_lead_event(''ld3'')']) command;
@@ -216,7 +217,7 @@ SELECT pg_temp.acts_as('osmtalk_admin', 'UPDATE osmtalk.org_settings SET default
 SELECT pg_temp.acts_as('osmtalk_monitor', command, '00000', 'monitoring: ' || command) FROM unnest(ARRAY[
 	'SELECT * FROM osmtalk.deliveries', 'SELECT * FROM osmtalk.campaign_report', 'SELECT * FROM osmtalk.worker_status', 'SELECT * FROM osmtalk.retained', 'SELECT * FROM osmtalk.in_flight', 'SELECT * FROM osmtalk.not_adopted',
 	'SELECT count(*) FROM osmtalk.calls WHERE status IN (''queued'', ''in_progress'') AND placed_at < now() - interval ''1 hour''', 'SELECT status, disposition, count(*) FROM osmtalk.leads GROUP BY 1, 2',
-	'SELECT http_status, avg(duration_ms) FROM osmtalk.delivery_attempts GROUP BY 1', 'SELECT osmtalk.wait_until_drained(''0'')']) command;
+	'SELECT http_status, avg(duration_ms) FROM osmtalk.delivery_attempts GROUP BY 1', 'SELECT osmtalk.report_html(''1 day'', ''cmp'')', 'SELECT osmtalk.wait_until_drained(''0'')']) command;
 CREATE TEMP VIEW monitored AS
 	SELECT c.relname, a.attname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
 	 WHERE c.relnamespace = 'osmtalk'::regnamespace AND c.relkind IN ('r', 'p', 'v') AND has_column_privilege('osmtalk_monitor', c.oid, a.attnum, 'SELECT');
@@ -227,7 +228,7 @@ SELECT is_empty($$ SELECT * FROM monitored WHERE attname ~ 'url' AND relname NOT
 SELECT pg_temp.acts_as('osmtalk_monitor', command, '42501', 'monitoring: ' || command) FROM unnest(ARRAY[
 	'SELECT * FROM osmtalk.leads', 'SELECT * FROM osmtalk.calls', 'SELECT phone_number FROM osmtalk.leads', 'SELECT 1 FROM osmtalk.dnc_entries', 'SELECT * FROM osmtalk.due_leads', 'SELECT * FROM osmtalk.stale_calls', 'SELECT body FROM osmtalk.events',
 	'SELECT response_body FROM osmtalk.delivery_attempts', 'SELECT webhook_secret FROM osmtalk.org_settings', 'SELECT webhook_url FROM osmtalk.campaigns', 'UPDATE osmtalk.calls SET ended_at = now()', 'INSERT INTO osmtalk.leads (campaign_id, phone_number) VALUES (''cmp'', ''+4930123456'')',
-	'DELETE FROM osmtalk.outbox', 'SELECT osmtalk.pause()', 'SELECT osmtalk.redeliver(''x'')', 'SELECT osmtalk.place_next_call(''cmp'')', 'SELECT osmtalk.send_test_event(''org'')', 'SELECT osmtalk.explain_outcome(''call3'')', 'SELECT osmtalk.preview_event(''call3'')']) command;
+	'DELETE FROM osmtalk.outbox', 'SELECT osmtalk.pause()', 'SELECT osmtalk.redeliver(''x'')', 'SELECT osmtalk.place_next_call(''cmp'')', 'SELECT osmtalk.send_test_event(''org'')', 'SELECT osmtalk.explain_outcome(''call3'')', 'SELECT osmtalk.preview_event(''call3'')', 'SELECT osmtalk.report_events(''-infinity'', ''infinity'', NULL)']) command;
 
 -- ---------------------------------------------------------------------------
 -- A role that shadows names in its own schemas runs nothing with the owner's rights

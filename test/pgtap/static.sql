@@ -5,7 +5,7 @@
 \set ON_ERROR_STOP on
 BEGIN;
 SET LOCAL search_path = public;
-SELECT plan(36);
+SELECT plan(37);
 
 CREATE TEMP VIEW member AS
 	SELECT d.classid, d.objid FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass
@@ -93,7 +93,7 @@ SELECT results_eq($$
 	SELECT p.proname::text COLLATE "default" FROM pg_proc p WHERE p.pronamespace = 'osmtalk'::regnamespace AND p.prosecdef
 	   AND p.prorettype <> 'trigger'::regtype ORDER BY p.proname $$,
 	ARRAY['adopt', 'apply_retention', 'disable_endpoint', 'disable_tenant_isolation', 'enable_endpoint', 'enable_tenant_isolation', 'explain_outcome', 'pause',
-		  'place_call', 'place_next_call', 'preview_event', 'preview_lead_event', 'redeliver', 'requeue_lead', 'reset_statistics', 'resume',
+		  'place_call', 'place_next_call', 'preview_event', 'preview_lead_event', 'redeliver', 'report_html', 'requeue_lead', 'reset_statistics', 'resume',
 		  'rotate_webhook_secret', 'send_test_event', 'wait_until_drained'],
 	'and these functions for users');
 SELECT is_empty($$
@@ -147,6 +147,12 @@ SELECT cmp_ok((SELECT count(*) FROM dependency WHERE class = 'pg_proc'::regclass
 SELECT is_empty($$ SELECT object, on_what FROM dependency WHERE class NOT IN ('pg_extension'::regclass, 'pg_namespace'::regclass, 'pg_rewrite'::regclass, 'pg_constraint'::regclass, 'pg_trigger'::regclass, 'pg_language'::regclass)
 	AND schema IS DISTINCT FROM 'osmtalk' AND schema IS DISTINCT FROM 'pg_catalog' AND schema IS DISTINCT FROM 'pg_toast' $$,
 	'functions, views, defaults, constraints, triggers, indexes use nothing but the server''s and the extension''s own');
+
+SELECT results_eq($$
+	SELECT DISTINCT (p.proname || ' ' || c.relname) COLLATE "default" FROM pg_depend d JOIN function p ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid JOIN pg_class c ON d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid
+	 WHERE p.proname ~ '^report_' AND c.relnamespace = 'osmtalk'::regnamespace ORDER BY 1 $$,
+	ARRAY['report_attempts delivery_attempts', 'report_attempts events', 'report_calls calls', 'report_calls leads', 'report_campaigns campaigns', 'report_events deliveries', 'report_leads leads'],
+	'the page, which is made with the owner''s rights, reads tables through these alone, each of which keeps tenants apart');
 
 -- ---------------------------------------------------------------------------
 -- Tables and views

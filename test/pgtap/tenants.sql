@@ -123,6 +123,15 @@ SELECT results_eq($$ SELECT name, content, n FROM seen WHERE as_whom = 'operator
 SELECT results_eq($$ SELECT name, content, n FROM seen WHERE as_whom = 'unisolated' AND name::text NOT IN ('osmtalk.worker_status', 'osmtalk.tenant_isolation') ORDER BY name $$,
 	$$ SELECT name, content, n FROM seen WHERE as_whom = 'superuser' AND name::text NOT IN ('osmtalk.worker_status', 'osmtalk.tenant_isolation') ORDER BY name $$, 'so does everybody after disable_tenant_isolation()');
 
+-- a page of it all
+SET LOCAL ROLE osmtalk_test_tenant;
+SET LOCAL osmtalk.org_id = 'mine';
+SELECT matches(osmtalk.report_html(), 'cmp_mine', 'report_html() shows its own');
+SELECT doesnt_match(osmtalk.report_html(), 'foreign', '... and nothing of the other');
+SET LOCAL osmtalk.org_id = '';
+SELECT doesnt_match(osmtalk.report_html(), 'cmp_mine|foreign', '... nor of anybody, by a session that names no tenant');
+RESET ROLE;
+
 -- figures of the whole
 CREATE TEMPORARY TABLE status AS SELECT pending, in_flight, delivered, failed, last_error, last_error_at FROM osmtalk.worker_status;
 SET LOCAL ROLE osmtalk_test_tenant;
@@ -151,6 +160,7 @@ SELECT pg_temp.like_nothing('SELECT osmtalk.send_test_event(''@'')', 'send_test_
 SELECT pg_temp.like_nothing('SELECT osmtalk.rotate_webhook_secret(''@'')', 'rotate_webhook_secret()');
 SELECT pg_temp.like_nothing('SELECT osmtalk.rotate_webhook_secret(''mine'', ''cmp_@'')', 'rotate_webhook_secret() of a campaign');
 SELECT pg_temp.like_nothing('SELECT osmtalk.send_test_event(''mine'', ''cmp_@'')', 'send_test_event() of a campaign');
+SELECT pg_temp.like_nothing('SELECT osmtalk.report_html(campaign_id => ''cmp_@'')', 'report_html() of a campaign');
 SELECT is(osmtalk.place_next_call('cmp_foreign'), NULL, 'place_next_call(): nothing is due there');
 SELECT isnt((osmtalk.place_next_call('cmp_mine')).id, NULL, '... but in its own');
 SELECT is(pg_temp.outcome(format('SELECT osmtalk.redeliver(%L)', 'evt_foreign')), 'P0002 there is no event "evt_foreign"', 'redeliver() of what is not there');

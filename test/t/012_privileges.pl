@@ -127,6 +127,8 @@ is(state_as('dialer', "SELECT osmtalk.requeue_lead('ld_1')"), '', 'EXECUTE is en
 is(state_as('dialer', "SELECT FROM osmtalk.leads"), '42501', 'and gives nothing else');
 is(state_as('monitor', "SELECT * FROM osmtalk.$_"), '', "monitoring sees $_") for qw(deliveries worker_status campaign_report retained in_flight not_adopted);
 is(state_as('monitor', "SELECT * FROM osmtalk.$_"), '42501', "and not $_") for qw(due_leads stale_calls events calls leads delivery_attempts org_settings campaigns);
+is(state_as($_, 'SELECT osmtalk.report_html()'), '', "$_ sees the report") for qw(monitor clerk);
+is(state_as($_, 'SELECT osmtalk.report_html()'), '42501', "$_ does not see the report") for qw(app bot dialer);
 is(state_as('app', "SELECT * FROM osmtalk.$_"), '', "an application sees $_") for qw(due_leads stale_calls leads calls agents dnc_entries campaign_report);
 
 # ---- what the group roles are for ----

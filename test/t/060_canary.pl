@@ -335,6 +335,7 @@ $places_of_tokens{'the views, as a role sees them that may read nothing else'} =
 	map { my $view = $_; $_[0]->in_text($node->safe_psql($db, "SET ROLE monitor; COPY (SELECT * FROM osmtalk.$view) TO stdout")) }
 	  qw(deliveries worker_status campaign_report in_flight not_adopted retained);
 };
+$places_of_tokens{'the page'} = $places_of_secrets{'the page'} = sub { $_[0]->in_text($node->safe_psql($db, 'SET ROLE monitor; SELECT osmtalk.report_html()')) };
 
 # headers are what a request is for: they are in those that were received, and in what libcurl has sent them from
 my %places_of_headers = %places_of_secrets;
