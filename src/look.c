@@ -51,7 +51,7 @@ static OsmtalkStatement look_new = {
 /*
  * From time to time one that does more, so that an idle worker runs one
  * statement per poll: a row without a transaction says that calls are overdue,
- * rows are not adopted, or sending is paused.
+ * rows are not adopted, sending is paused, or a redelivery is under way.
  */
 static OsmtalkStatement look_and_check = {
 	"osmtalk: look for new events",
@@ -62,7 +62,9 @@ static OsmtalkStatement look_and_check = {
 	"SELECT NULL, NULL, 2 FROM osmtalk.not_adopted n"
 	" WHERE $7 AND (n.events OPERATOR(pg_catalog.>) 0 OR n.calls OPERATOR(pg_catalog.>) 0)"
 	" UNION ALL "
-	"SELECT NULL, NULL, 3 FROM osmtalk.paused p WHERE $8",
+	"SELECT NULL, NULL, 3 FROM osmtalk.paused p WHERE $8"
+	" UNION ALL "
+	"SELECT NULL, NULL, 4 WHERE $6 AND osmtalk.has_redeliveries()",
 	8,
 	{XID8OID, INT8OID, INT8OID, XID8OID, INT8OID, BOOLOID, BOOLOID, BOOLOID}};
 
@@ -227,6 +229,7 @@ look_on(OsmtalkLook *look, OsmtalkScheduler *scheduler)
 			look->overdue |= id == 1;
 			look->not_adopted |= id == 2;
 			look->paused |= id == 3;
+			look->redeliveries |= id == 4;
 			continue;
 		}
 		n++;

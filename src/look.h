@@ -13,7 +13,7 @@ typedef struct OsmtalkLook
 {
 	/* wanted */
 	bool reload;		/* look at all there is, not only at what is new */
-	bool check_overdue; /* are calls overdue? */
+	bool check_overdue; /* are calls overdue, is a redelivery under way? */
 	bool check_adopted; /* have rows of another database come? */
 	bool check_paused;	/* is sending paused? */
 
@@ -21,6 +21,7 @@ typedef struct OsmtalkLook
 	bool overdue;
 	bool not_adopted;
 	bool paused;
+	bool redeliveries;
 	bool more; /* there is more to look at: the next look goes on */
 } OsmtalkLook;
 
