@@ -315,6 +315,7 @@ DECLARE
 	job record;
 	fed record;
 	elapsed double precision;
+	counted double precision;
 	allowed double precision;
 	n bigint;
 	room bigint := 1000;
@@ -330,8 +331,9 @@ BEGIN
 		pause := least(pause, greatest(least(1000.0 / job.rate, 200), 50));
 		-- Time that has passed unused is not made up for: the worker was away, or
 		-- this was cancelled, or the clock was set.
-		elapsed := least(extract(epoch FROM present - job.fed_at), greatest(0.5, 2.0 / job.rate));
-		allowed := least(job.credit + greatest(coalesce(elapsed, 0), 0) * job.rate, greatest(job.rate / 2.0, 2));
+		elapsed := extract(epoch FROM present - job.fed_at);
+		counted := CASE WHEN elapsed > 0 THEN least(elapsed, greatest(0.5, 2.0 / job.rate)) ELSE 0 END;
+		allowed := least(job.credit + counted * job.rate, greatest(job.rate / 2.0, 2));
 		n := least(floor(allowed), job.unfed, room);
 		CONTINUE WHEN n = 0 AND elapsed >= 0;
 		-- as redeliver() does; whoever empties a slot is not waited for
@@ -348,7 +350,7 @@ BEGIN
 			   fed_to = coalesce(fed.last_id, c.fed_to),
 			   fed_at = present,
 			   credit = allowed - n,
-			   active_seconds = c.active_seconds + greatest(coalesce(elapsed, 0), 0)
+			   active_seconds = c.active_seconds + counted
 		 WHERE c.redelivery_id = job.id;
 	END LOOP;
 	RETURN pause;

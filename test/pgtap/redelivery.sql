@@ -6,7 +6,7 @@
 \set ON_ERROR_STOP on
 BEGIN;
 SET LOCAL search_path = public;
-SELECT plan(79);
+SELECT plan(89);
 
 CREATE ROLE osmtalk_test_admin;
 GRANT osmtalk_admin TO osmtalk_test_admin;
@@ -153,6 +153,7 @@ SELECT throws_ok('SELECT osmtalk.resume_redelivery(NULL)', 'P0002', NULL, 'resum
 -- ---------------------------------------------------------------------------
 -- What cannot be sent
 -- ---------------------------------------------------------------------------
+DELETE FROM osmtalk.outbox WHERE redelivery_id IS NOT NULL;
 SELECT pg_temp.events('other', 1, 'delivered');
 SELECT pg_temp.events('mine', 3, 'skipped', now() - interval '35 days', (SELECT s::int2 FROM generate_series(0, 15) s WHERE osmtalk.slot_is_over(s::int2) LIMIT 1));
 TRUNCATE job;
@@ -176,7 +177,7 @@ SET LOCAL ROLE osmtalk_test_admin;
 SET LOCAL osmtalk.org_id = 'other';
 SELECT is_empty('SELECT * FROM osmtalk.redelivery_progress', 'what an operator has begun is not a tenant''s to see');
 SELECT throws_ok(format('SELECT osmtalk.cancel_redelivery(%s)', (SELECT redelivery_id FROM job)), 'P0002', NULL, '... nor to cancel');
-SELECT is(pg_temp.counted('true'), '5|{"failed": 5}', 'a tenant''s predicate sees its own');
+SELECT is(pg_temp.counted('true'), '5|{"failed": 4, "delivered": 1}', 'a tenant''s predicate sees its own');
 SELECT is((SELECT total FROM osmtalk.redeliver_matching('true', org_id => 'mine', dry_run => false)), 0::bigint, '... and redelivers no other''s');
 TRUNCATE job;
 INSERT INTO job SELECT * FROM osmtalk.redeliver_matching('true', false);
