@@ -268,14 +268,15 @@ BEGIN
 		 WHERE e.redelivery_id = feed_redelivery.redelivery_id AND e.event_id > after
 		 ORDER BY e.event_id LIMIT n),
 	found AS MATERIALIZED (
-		SELECT v.id, v.slot, t.url,
-			   EXISTS (SELECT FROM osmtalk.outbox o WHERE o.event_id = v.id) AS waits
+		SELECT v.id, v.slot, t.url, w.id IS NOT NULL AS waits
 		  FROM item i
 		 CROSS JOIN LATERAL (
 			SELECT e.id, e.slot, e.type, e.org_id, e.campaign_id FROM osmtalk.events e
 			 -- two partitions of seventeen
 			 WHERE e.id = i.event_id AND e.slot = ANY (ARRAY[i.slot, (-1)::smallint]) LIMIT 1) v
-		  LEFT JOIN LATERAL osmtalk.delivery_target(v.type, v.org_id, v.campaign_id) t ON true),
+		  LEFT JOIN LATERAL osmtalk.delivery_target(v.type, v.org_id, v.campaign_id) t ON true
+		  -- each looked up, however few the planner thinks there are
+		  LEFT JOIN LATERAL (SELECT o.id FROM osmtalk.outbox o WHERE o.event_id = v.id OFFSET 0) w ON true),
 	enqueued AS (
 		INSERT INTO osmtalk.outbox (event_id, slot, endpoint_hash, attempts, redelivery_id)
 		SELECT f.id, f.slot, osmtalk.endpoint_hash(f.url),
