@@ -7,7 +7,7 @@
 BEGIN;
 SET LOCAL search_path = public;
 SET LOCAL jit = off; -- it takes longer than all else
-SELECT plan(291);
+SELECT plan(294);
 
 CREATE ROLE osmtalk_test_nobody;
 CREATE ROLE osmtalk_test_facts;			-- records facts, and no more
@@ -208,15 +208,18 @@ SELECT pg_temp.acts_as('osmtalk_admin', 'UPDATE osmtalk.org_settings SET default
 -- ---------------------------------------------------------------------------
 SELECT pg_temp.acts_as('osmtalk_monitor', command, '00000', 'monitoring: ' || command) FROM unnest(ARRAY[
 	'SELECT * FROM osmtalk.deliveries', 'SELECT * FROM osmtalk.campaign_report', 'SELECT * FROM osmtalk.worker_status', 'SELECT * FROM osmtalk.retained', 'SELECT * FROM osmtalk.in_flight', 'SELECT * FROM osmtalk.not_adopted',
+	'SELECT * FROM osmtalk.redelivery_progress', 'SELECT * FROM osmtalk.dead_letters', 'SELECT * FROM osmtalk.unsent_events',
 	'SELECT count(*) FROM osmtalk.calls WHERE status IN (''queued'', ''in_progress'') AND placed_at < now() - interval ''1 hour''', 'SELECT status, disposition, count(*) FROM osmtalk.leads GROUP BY 1, 2',
 	'SELECT http_status, avg(duration_ms) FROM osmtalk.delivery_attempts GROUP BY 1', 'SELECT osmtalk.wait_until_drained(''0'')']) command;
 CREATE TEMP VIEW monitored AS
 	SELECT c.relname, a.attname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
 	 WHERE c.relnamespace = 'osmtalk'::regnamespace AND c.relkind IN ('r', 'p', 'v') AND has_column_privilege('osmtalk_monitor', c.oid, a.attnum, 'SELECT');
-SELECT is_empty($$ SELECT * FROM monitored WHERE attname ~ 'secret|body|transcript|phone|variables|metadata|^analysis|^outcome$|^reason$' $$,
+SELECT is_empty($$ SELECT * FROM monitored WHERE attname ~ 'secret|body|transcript|phone|variables|metadata|^analysis|^outcome$|^reason$'
+	-- why it was not sent
+	AND (relname, attname) NOT IN (('dead_letters', 'reason'), ('unsent_events', 'reason'), ('outcomes_without_event', 'reason')) $$,
 	'monitoring reads no phone number, no secret, no body, nor what was said');
-SELECT is_empty($$ SELECT * FROM monitored WHERE attname ~ 'url' AND relname <> 'deliveries' $$,
-	'nor a URL, but in deliveries');
+SELECT is_empty($$ SELECT * FROM monitored WHERE attname ~ 'url' AND attname <> 'without_url' AND relname NOT IN ('deliveries', 'dead_letters') $$,
+	'nor a URL, but in deliveries, redacted');
 SELECT pg_temp.acts_as('osmtalk_monitor', command, '42501', 'monitoring: ' || command) FROM unnest(ARRAY[
 	'SELECT * FROM osmtalk.leads', 'SELECT * FROM osmtalk.calls', 'SELECT phone_number FROM osmtalk.leads', 'SELECT 1 FROM osmtalk.dnc_entries', 'SELECT * FROM osmtalk.due_leads', 'SELECT * FROM osmtalk.stale_calls', 'SELECT body FROM osmtalk.events',
 	'SELECT response_body FROM osmtalk.delivery_attempts', 'SELECT webhook_secret FROM osmtalk.org_settings', 'SELECT webhook_url FROM osmtalk.campaigns', 'UPDATE osmtalk.calls SET ended_at = now()', 'INSERT INTO osmtalk.leads (campaign_id, phone_number) VALUES (''cmp'', ''+4930123456'')',
