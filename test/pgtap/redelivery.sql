@@ -6,7 +6,7 @@
 \set ON_ERROR_STOP on
 BEGIN;
 SET LOCAL search_path = public;
-SELECT plan(89);
+SELECT plan(90);
 
 CREATE ROLE osmtalk_test_admin;
 GRANT osmtalk_admin TO osmtalk_test_admin;
@@ -131,12 +131,13 @@ BEGIN
 END
 $$;
 SELECT is(osmtalk.feed_redeliveries(), 50::double precision, 'the first step says when the next is due');
-SELECT is((SELECT count(*) FROM osmtalk.outbox WHERE redelivery_id IS NOT NULL), 0::bigint, 'and begins to count the time');
+SELECT results_eq('SELECT (SELECT count(*) FROM osmtalk.outbox WHERE redelivery_id IS NOT NULL), fed_at <= clock_timestamp() FROM osmtalk.redelivery_counters', 'VALUES (0::bigint, true)', 'and begins to count the time');
 SELECT is(pg_temp.step('0.1 s'), 4::bigint, 'in a tenth of a second a tenth of the rate');
 SELECT is(pg_temp.step('0.01 s'), 0::bigint, 'in less than one takes, none');
 SELECT is(pg_temp.step('0.026 s'), 1::bigint, 'then one');
 SELECT is(pg_temp.step('1 h'), 20::bigint, 'after an hour''s absence at most what half a second allows');
 SELECT is(pg_temp.step('-1 h'), 0::bigint, 'the clock was set back');
+SELECT is((SELECT fed_at <= clock_timestamp() FROM osmtalk.redelivery_counters), true, '... and time is counted from there');
 SELECT is(pg_temp.step('0.05 s'), 2::bigint, '... and it goes on');
 SELECT results_eq('SELECT DISTINCT o.attempts, o.origin = osmtalk.current_origin(), o.slot = osmtalk.current_slot(), o.endpoint_hash = osmtalk.endpoint_hash(''https://mine.example''), o.redelivery_id = (SELECT redelivery_id FROM job) FROM osmtalk.outbox o WHERE redelivery_id IS NOT NULL',
 	'VALUES (3, true, true, true, true)', 'rows of the outbox are as redeliver() makes them');
