@@ -128,13 +128,23 @@ for my $case ([ 10, 20 ], [ 200, 300 ], [ 5000, 5000 ])
 	is(progress($id, 'done'), $n, '... all are sent');
 }
 
-# ---- a dead endpoint ----
+# ---- two workers, endpoints of either, and one that refuses ----
 
-sql("INSERT INTO osmtalk.org_settings VALUES ('hung', 'http://127.0.0.1:" . Osmtalk::Nginx::free_port() . "/'), ('well', '" . $nginx->url . "')");
-dead('hung', 200);
-dead('well', 200);
-my $id = sql("SELECT redelivery_id FROM osmtalk.redeliver_matching('org_id IN (''hung'', ''well'')', dry_run => false, rate => 1000)");
-ok(finishes($id), 'to an endpoint that refuses, and one that does not');
-is(progress($id, 'done, failed'), '200|200', 'each has its result');
+setting($node, 'osmtalk.workers' => 2);
+ok(wait_for(sub { sql("SELECT count(*) FROM osmtalk.worker_status WHERE state = 'running'") == 2 }, 'the second worker'), 'two workers');
+my %url = (
+	refuses => 'http://127.0.0.1:' . Osmtalk::Nginx::free_port() . '/',
+	one => $nginx->url,
+	another => $nginx->url =~ s/localhost/127.0.0.1/r,
+	third => $nginx->url =~ s/localhost/127.0.0.2/r);
+for my $org (sort keys %url)
+{
+	sql("INSERT INTO osmtalk.org_settings VALUES ('$org', '$url{$org}')");
+	dead($org, 200);
+}
+my @ids = map { sql("SELECT redelivery_id FROM osmtalk.redeliver_matching('org_id IN (''refuses'', ''$_'')', dry_run => false, rate => 1000)") } qw(one another third);
+ok(finishes($_), 'redeliveries side by side') for @ids;
+is(sql('SELECT sum(done), sum(failed + already_waiting), sum(total) FROM osmtalk.redelivery_progress WHERE id IN (' . join(', ', @ids) . ')'), '600|600|1200', 'each event has its result, and is counted once');
+unlike(log_since($node), qr/redeliveries cannot go on|nothing is sent until/, 'nothing went wrong');
 
 done_testing();
