@@ -316,6 +316,7 @@ DECLARE
 	job record;
 	fed record;
 	elapsed double precision;
+	goes_on boolean;
 	counted double precision;
 	allowed double precision;
 	n bigint;
@@ -330,13 +331,14 @@ BEGIN
 	LOOP
 		-- often enough that they come evenly
 		pause := least(pause, greatest(least(1000.0 / job.rate, 200), 50));
-		-- Time that has passed unused is not made up for: the worker was away, or
-		-- this was cancelled, or the clock was set.
+		-- A late step is made up for, half a second of it.  Not so a longer absence:
+		-- it has just begun, the worker was away, it was cancelled, the clock was set.
 		elapsed := extract(epoch FROM present - job.fed_at);
-		counted := CASE WHEN elapsed > 0 THEN least(elapsed, greatest(0.5, 2.0 / job.rate)) ELSE 0 END;
-		allowed := least(job.credit + counted * job.rate, greatest(job.rate / 2.0, 2));
+		goes_on := coalesce(elapsed BETWEEN 0 AND greatest(1, 3.0 / job.rate), false);
+		counted := CASE WHEN goes_on THEN least(elapsed, greatest(0.5, 3.0 / job.rate)) ELSE 0 END;
+		allowed := least(job.credit + counted * job.rate, greatest(job.rate / 2.0, 3));
 		n := least(floor(allowed), job.unfed, room);
-		CONTINUE WHEN n = 0 AND elapsed >= 0;
+		CONTINUE WHEN n = 0 AND goes_on;
 		-- as redeliver() does; whoever empties a slot is not waited for
 		PERFORM FROM osmtalk.slots s WHERE s.slot = -1 FOR KEY SHARE SKIP LOCKED;
 		EXIT WHEN NOT FOUND;
