@@ -21,6 +21,7 @@ CREATE TABLE osmtalk.redeliveries (
 	started_at timestamptz NOT NULL DEFAULT now(),
 	by_role text NOT NULL DEFAULT session_user,
 	cancelled_at timestamptz,
+	resumed_at timestamptz,
 	origin text NOT NULL DEFAULT osmtalk.current_origin(),
 	xid xid8 NOT NULL DEFAULT pg_current_xact_id()
 );
@@ -30,6 +31,7 @@ COMMENT ON COLUMN osmtalk.redeliveries.condition IS 'By which the events were ch
 COMMENT ON COLUMN osmtalk.redeliveries.rate IS 'Events a second, at most';
 COMMENT ON COLUMN osmtalk.redeliveries.by_role IS 'Who began it';
 COMMENT ON COLUMN osmtalk.redeliveries.cancelled_at IS 'Nothing is moved to the outbox since; see resume_redelivery()';
+COMMENT ON COLUMN osmtalk.redeliveries.resumed_at IS 'And is again since; see resume_redelivery()';
 COMMENT ON COLUMN osmtalk.redeliveries.origin IS 'current_origin() of the database in which it goes on; see adopt()';
 COMMENT ON COLUMN osmtalk.redeliveries.xid IS 'The transaction that began it, which alone can add to it';
 
@@ -201,7 +203,8 @@ BEGIN
 		RAISE EXCEPTION 'there is no redelivery %', coalesce(redelivery_id::text, 'null') USING ERRCODE = 'no_data_found';
 	END IF;
 	UPDATE osmtalk.redeliveries r
-	   SET cancelled_at = CASE WHEN cancelled THEN now() END
+	   SET cancelled_at = CASE WHEN cancelled THEN now() END,
+		   resumed_at = CASE WHEN NOT cancelled THEN clock_timestamp() END
 	 WHERE r.id = set_redelivery_cancelled.redelivery_id AND cancelled = (r.cancelled_at IS NULL);
 END
 $$;
@@ -324,7 +327,7 @@ DECLARE
 	pause double precision;
 BEGIN
 	FOR job IN
-		SELECT r.id, r.rate, c.unfed, c.fed_to, c.fed_at, c.credit
+		SELECT r.id, r.rate, r.resumed_at, c.unfed, c.fed_to, c.fed_at, c.credit
 		  FROM osmtalk.redeliveries r JOIN osmtalk.redelivery_counters c ON c.redelivery_id = r.id
 		 WHERE c.unfed > 0 AND r.cancelled_at IS NULL AND r.origin = osmtalk.current_origin()
 		 ORDER BY r.id
@@ -334,7 +337,8 @@ BEGIN
 		-- A late step is made up for, half a second of it.  Not so a longer absence:
 		-- it has just begun, the worker was away, it was cancelled, the clock was set.
 		elapsed := extract(epoch FROM present - job.fed_at);
-		goes_on := coalesce(elapsed BETWEEN 0 AND greatest(1, 3.0 / job.rate), false);
+		goes_on := coalesce(elapsed BETWEEN 0 AND greatest(1, 3.0 / job.rate), false)
+			AND (job.fed_at < job.resumed_at) IS NOT TRUE;
 		counted := CASE WHEN goes_on THEN least(elapsed, greatest(0.5, 3.0 / job.rate)) ELSE 0 END;
 		allowed := least(job.credit + counted * job.rate, greatest(job.rate / 2.0, 3));
 		n := least(floor(allowed), job.unfed, room);

@@ -6,7 +6,7 @@
 \set ON_ERROR_STOP on
 BEGIN;
 SET LOCAL search_path = public;
-SELECT plan(91);
+SELECT plan(92);
 
 CREATE ROLE osmtalk_test_admin;
 GRANT osmtalk_admin TO osmtalk_test_admin;
@@ -146,7 +146,9 @@ SELECT osmtalk.cancel_redelivery(redelivery_id) FROM job;
 SELECT is(osmtalk.feed_redeliveries(), NULL, 'cancelled: there is nothing to do');
 SELECT is((SELECT state || '|' || waiting || '|' || not_enqueued FROM osmtalk.redelivery_progress), 'cancelled|30|3', '... but for what is in the outbox');
 SELECT osmtalk.resume_redelivery(redelivery_id) FROM job;
-SELECT is(pg_temp.step('0.1 s'), 3::bigint, 'resumed: the rest');
+SELECT is(pg_temp.step('0.1 s'), 0::bigint, 'resumed: time that has passed before does not count');
+UPDATE osmtalk.redeliveries SET resumed_at = resumed_at - interval '1 min';
+SELECT is(pg_temp.step('0.1 s'), 3::bigint, '... then it goes on');
 SELECT is(osmtalk.feed_redeliveries(), NULL, 'and that was all');
 SELECT is((SELECT count(*) FROM osmtalk.redelivery_events), 0::bigint, 'nothing is left in the list');
 SELECT throws_ok('SELECT osmtalk.cancel_redelivery(-1)', 'P0002', NULL, 'cancel: there is no such redelivery');
