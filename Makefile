@@ -19,7 +19,7 @@ EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" osmtalk.cont
 # in test/sql: pg_regress would find it first.
 SQL_PARTS = $(addprefix sql/,roles.sql schema.sql rules.sql tables.sql configuration.sql subscriptions.sql standard.sql headers.sql \
 	payloads.sql delivery.sql endpoints.sql retries.sql statistics.sql secrets.sql leads.sql calls.sql dialing.sql views.sql explain.sql preview.sql \
-	retention.sql tenants.sql \
+	retention.sql redelivery.sql unsent.sql tenants.sql \
 	report_figures.sql report_charts.sql report.sql grants.sql)
 DATA_built = sql/osmtalk--$(EXTVERSION).sql
 # steps from one version to the next, written by hand: see doc/upgrading.md
@@ -33,10 +33,10 @@ endif
 # brings libcurl, which has no business in the postmaster or in a session.
 MODULE_big = osmtalk
 OBJS = $(addprefix src/,osmtalk.o settings.o fault.o wakeup.o launcher.o load.o makeway.o hush.o ids.o ring.o render.o signing.o compose.o headers.o preview.o egress.o endpoint.o url.o functions.o webhooks.o tenant.o \
-	nested.o rules.o lookup.o insert.o record.o subscriptions.o events.o decide.o calls.o)
+	nested.o rules.o lookup.o insert.o record.o subscriptions.o events.o unsent.o decide.o calls.o predicate.o)
 SHLIB_LINK = -lcrypto
 WORKER = osmtalk_worker$(DLSUFFIX)
-WORKER_OBJS = $(addprefix src/,worker.o sending.o slot.o crash.o objects.o ownership.o outbox.o look.o claim.o claimed.o recipient.o settle.o retries.o tally.o retention.o upkeep.o statements.o scheduler.o endpoints.o waiting.o http.o request.o result.o answer.o target.o own.o sockets.o)
+WORKER_OBJS = $(addprefix src/,worker.o sending.o slot.o crash.o objects.o ownership.o outbox.o look.o claim.o claimed.o recipient.o settle.o retries.o tally.o retention.o redelivery.o upkeep.o statements.o scheduler.o endpoints.o waiting.o http.o request.o result.o answer.o target.o own.o sockets.o)
 WORKER_LIBS = -lcurl -lcrypto
 
 # The oldest version of the SQL objects that the worker can serve while they

@@ -122,6 +122,11 @@ BEGIN
 		   SET status = 'dnc_blocked', call_id = NEW.id,
 			   outcome = CASE WHEN osmtalk.has_analysis(NEW.analysis) THEN NEW.analysis END
 		 WHERE l.id = NEW.lead_id AND NOT osmtalk.is_terminal(l.status);
+		IF NOT FOUND AND NEW.lead_id IS NOT NULL THEN
+			INSERT INTO osmtalk.outcomes_without_event (type, org_id, campaign_id, lead_id, call_id, reason)
+			SELECT 'campaign.lead_completed', NEW.org_id, l.campaign_id, l.id, NEW.id, 'not sent again: the lead had its outcome already'
+			  FROM osmtalk.leads l WHERE l.id = NEW.lead_id;
+		END IF;
 	ELSIF NEW.lead_id IS NOT NULL THEN
 		UPDATE osmtalk.leads l
 		   SET status = 'calling', attempts = l.attempts + 1, call_id = NEW.id,

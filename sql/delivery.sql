@@ -190,7 +190,11 @@ BEGIN
 	IF discard THEN
 		-- nothing vanishes silently: each event's record says what became of it
 		WITH dropped AS (
-			DELETE FROM osmtalk.outbox o WHERE o.origin <> mine RETURNING o.event_id, o.slot, o.attempts
+			DELETE FROM osmtalk.outbox o WHERE o.origin <> mine RETURNING o.event_id, o.slot, o.attempts, o.redelivery_id
+		), counted AS (
+			UPDATE osmtalk.redelivery_counters c SET failed = c.failed + d.n
+			  FROM (SELECT d.redelivery_id, count(*) AS n FROM dropped d GROUP BY d.redelivery_id) d
+			 WHERE c.redelivery_id = d.redelivery_id
 		)
 		INSERT INTO osmtalk.delivery_attempts (slot, event_id, attempt, started_at, duration_ms, error)
 		SELECT d.slot, d.event_id,
@@ -213,14 +217,14 @@ BEGIN
 	 WHERE (c.status IN ('queued', 'in_progress') OR c.awaiting_since IS NOT NULL)
 	   AND c.origin IS DISTINCT FROM mine AND c.origin IS DISTINCT FROM 'discarded';
 	GET DIAGNOSTICS rows = ROW_COUNT;
-	total := total + rows;
+	total := total + rows + osmtalk.adopt_redeliveries(discard);
 
 	PERFORM osmtalk.start_worker();
 	RETURN total;
 END
 $$;
 COMMENT ON FUNCTION osmtalk.adopt(boolean) IS
-'Takes over the outbox rows and undecided calls that carry another database''s origin (a restored dump, a TEMPLATE copy, an upgraded cluster), so that they are sent and timed out here; with discard, drops them: never sent, never timed out. Returns how many';
+'Takes over the outbox rows, undecided calls and redeliveries that carry another database''s origin (a restored dump, a TEMPLATE copy, an upgraded cluster), so that they are sent and timed out here; with discard, drops them: never sent, never timed out. Returns how many';
 
 -- of each row, so that a pause of what is paused already tells nobody
 CREATE TRIGGER pause_changed AFTER INSERT OR DELETE ON osmtalk.paused

@@ -139,7 +139,13 @@ GRANT SELECT, UPDATE (permanent_statuses) ON osmtalk.endpoints TO osmtalk_admin;
 GRANT SELECT ON osmtalk.waiting, osmtalk.endpoint_counters, osmtalk.stat_delivery, osmtalk.stat_endpoint TO osmtalk_admin;
 GRANT SELECT ON osmtalk.due_leads, osmtalk.stale_calls, osmtalk.campaign_report, osmtalk.deliveries,
 	  osmtalk.in_flight, osmtalk.not_adopted, osmtalk.worker_status, osmtalk.retained TO osmtalk_admin;
+GRANT SELECT ON osmtalk.redeliveries, osmtalk.redelivery_events, osmtalk.redelivery_counters, osmtalk.outcomes_without_event,
+	  osmtalk.redelivery_progress, osmtalk.dead_letters, osmtalk.unsent_events TO osmtalk_admin;
 GRANT EXECUTE ON FUNCTION osmtalk.requeue_lead(text, timestamptz), osmtalk.send_test_event(text, text), osmtalk.redeliver(text),
+	  osmtalk.redeliver_matching(text, boolean, int, timestamptz, timestamptz, text, text, text),
+	  -- what that calls with the caller's rights
+	  osmtalk.check_predicate(text), osmtalk.start_redelivery(text, int), osmtalk.add_to_redelivery(bigint, text[]),
+	  osmtalk.cancel_redelivery(bigint), osmtalk.resume_redelivery(bigint),
 	  osmtalk.rotate_webhook_secret(text, text, interval),
 	  osmtalk.enable_endpoint(text), osmtalk.disable_endpoint(text, text), osmtalk.reset_statistics(),
 	  osmtalk.pause(), osmtalk.resume(), osmtalk.adopt(boolean), osmtalk.apply_retention(),
@@ -149,7 +155,8 @@ GRANT EXECUTE ON FUNCTION osmtalk.requeue_lead(text, timestamptz), osmtalk.send_
 /* ---- monitoring: no phone numbers, no bodies, no secrets, no URLs but in deliveries ---- */
 
 GRANT SELECT ON osmtalk.endpoint_counters, osmtalk.stat_delivery, osmtalk.stat_endpoint, osmtalk.campaign_report, osmtalk.deliveries, osmtalk.in_flight, osmtalk.not_adopted,
-	  osmtalk.worker_status, osmtalk.retained TO osmtalk_monitor;
+	  osmtalk.worker_status, osmtalk.retained, osmtalk.redelivery_progress, osmtalk.dead_letters, osmtalk.unsent_events
+   TO osmtalk_monitor;
 GRANT SELECT (org_id, webhook_retry_schedule) ON osmtalk.org_settings TO osmtalk_monitor;
 GRANT SELECT (id, org_id, agent_id, name, max_attempts, retry_backoff, retry_on, webhook_retry_schedule) ON osmtalk.campaigns TO osmtalk_monitor;
 GRANT SELECT (id, campaign_id, status, disposition, attempts, next_attempt_at, call_id, completed_at) ON osmtalk.leads TO osmtalk_monitor;
@@ -161,6 +168,9 @@ GRANT SELECT ON osmtalk.outbox, osmtalk.claims, osmtalk.waiting, osmtalk.paused,
 
 -- the page: with the owner's rights, so that this is all it takes
 GRANT EXECUTE ON FUNCTION osmtalk.report_html(interval, text) TO osmtalk_admin, osmtalk_monitor;
+
+GRANT SELECT (id, org_id, rate, total, started_at, by_role, cancelled_at, origin, xid) ON osmtalk.redeliveries TO osmtalk_monitor;
+GRANT SELECT ON osmtalk.redelivery_counters, osmtalk.outcomes_without_event TO osmtalk_monitor;
 
 -- what the views of the status and the slots call
 GRANT EXECUTE ON FUNCTION osmtalk.worker_slots(), osmtalk.current_origin(), osmtalk.current_slot(), osmtalk.slot_is_over(smallint)

@@ -280,6 +280,7 @@ BEGIN
 	IF osmtalk.retention() IS NULL THEN
 		RETURN done;
 	END IF;
+	done := done + osmtalk.forget_outcomes();
 	-- one at a time, and none while a redelivery is under way, whose outbox row cannot be seen yet
 	PERFORM FROM osmtalk.slots s WHERE s.slot = -1 FOR UPDATE SKIP LOCKED;
 	IF NOT FOUND THEN

@@ -225,6 +225,7 @@ CREATE TABLE osmtalk.outbox (
 	worker_deaths smallint NOT NULL DEFAULT 0,
 	slot smallint NOT NULL DEFAULT osmtalk.current_slot(),
 	retries smallint NOT NULL DEFAULT 0,
+	redelivery_id bigint,
 	-- a queue for each endpoint, read on from where the worker was
 	PRIMARY KEY (endpoint_hash, id)
 )
@@ -244,6 +245,7 @@ COMMENT ON COLUMN osmtalk.outbox.xid IS 'The transaction that enqueued it';
 COMMENT ON COLUMN osmtalk.outbox.worker_deaths IS 'In how many worker deaths in succession it was in flight';
 COMMENT ON COLUMN osmtalk.outbox.slot IS 'The event''s; if it is another, the worker sets it right';
 COMMENT ON COLUMN osmtalk.outbox.retries IS 'How much of the retry schedule has been used up';
+COMMENT ON COLUMN osmtalk.outbox.redelivery_id IS 'The redelivery that enqueued it, see redeliver_matching(); null: none';
 
 /*
  * What the worker has taken to send, a row per batch: so a claim is durable

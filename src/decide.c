@@ -14,6 +14,8 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "lookup.h"
+#include "record.h"
+#include "unsent.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
@@ -162,6 +164,7 @@ osmtalk_decide_lead(HeapTuple row, TupleDesc desc)
 		 * has said so: its word stands.
 		 */
 		osmtalk_apply_analysis(row, desc);
+		osmtalk_record_unsent_call(row, desc, lead[OF_LEAD_CAMPAIGN_ID], "not sent again: the lead had its outcome already");
 		return;
 	}
 	if (!osmtalk_lookup("campaigns", lead[OF_LEAD_CAMPAIGN_ID], of_policy, 3, policy, policy_null, NULL))
@@ -173,8 +176,11 @@ osmtalk_decide_lead(HeapTuple row, TupleDesc desc)
 	if (osmtalk_rule_holds(&is_retried,
 						   (Datum[]){outcome, lead[OF_LEAD_ATTEMPTS], policy[0], policy[1]},
 						   (bool[]){outcome_null, lead_null[OF_LEAD_ATTEMPTS], policy_null[0], policy_null[1]}))
+	{
 		osmtalk_run(&set_retry, (Datum[]){call[CALL_LEAD_ID], analysis, policy[2]},
 					(bool[]){false, no_analysis, policy_null[2]});
+		osmtalk_record_unsent_call(row, desc, lead[OF_LEAD_CAMPAIGN_ID], "not final: the lead is called again");
+	}
 	else
 	{
 		disposition = disposition_of(call, null, &disposition_null);

@@ -17,6 +17,7 @@
 #include "lookup.h"
 #include "record.h"
 #include "subscriptions.h"
+#include "unsent.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
@@ -56,6 +57,20 @@ find_url(OsmtalkEvent *event, Datum campaign_url, Datum campaign_events)
 					   (bool[]){campaign_url == (Datum) 0, org_null[0]}, &isnull);
 	event->url = isnull ? (Datum) 0 : url;
 	return true;
+}
+
+/* Nobody is told of it: it is not wanted. */
+static void
+note_filtered(const OsmtalkEvent *event)
+{
+	if (event->org_id != (Datum) 0)
+		osmtalk_record_unsent(&(OsmtalkUnsent){
+			.type = event->type,
+			.org_id = event->org_id,
+			.campaign_id = event->campaign_id,
+			.lead_id = event->lead_id,
+			.call_id = event->call_id,
+			.reason = "filtered: webhook_events does not have its type"});
 }
 
 /* The time is the first argument of each. */
@@ -142,7 +157,10 @@ osmtalk_record_analysis(HeapTuple row, TupleDesc desc)
 		return;
 	wanted = describe(&event, call, null);
 	if (!find_url(&event, (Datum) 0, wanted))
+	{
+		note_filtered(&event);
 		return;
+	}
 	render(&event, &analysis_completed_body, (Datum[]){transaction_time(), osmtalk_row_datum(row, desc), event.campaign_id},
 		   (bool[]){false, false, event.campaign_id == (Datum) 0});
 	osmtalk_record(&event);
@@ -271,6 +289,8 @@ osmtalk_leads_after_transition(PG_FUNCTION_ARGS)
 	event.call_id = new_null[LEAD_CALL_ID] ? (Datum) 0 : new[LEAD_CALL_ID];
 	if (render_transition(&event, trigger->tg_newtuple, desc))
 		osmtalk_record(&event);
+	else
+		note_filtered(&event);
 	SPI_finish();
 	osmtalk_unpin_search_path(nest_level);
 	return PointerGetDatum(NULL);

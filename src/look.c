@@ -52,7 +52,8 @@ static OsmtalkStatement look_new = {
 /*
  * From time to time one that does more, so that an idle worker runs one
  * statement per poll: a row without a transaction says that calls are overdue,
- * rows are not adopted, sending is paused, or events that wait can go.
+ * rows are not adopted, sending is paused, events that wait can go, or a redelivery is
+ * under way.
  */
 static OsmtalkStatement look_and_check = {
 	"osmtalk: look for new events",
@@ -65,7 +66,9 @@ static OsmtalkStatement look_and_check = {
 	" UNION ALL "
 	"SELECT NULL, NULL, 3 FROM osmtalk.paused p WHERE $8"
 	" UNION ALL "
-	"SELECT NULL, NULL, 4 WHERE $9 AND osmtalk.has_releasable()",
+	"SELECT NULL, NULL, 4 WHERE $9 AND osmtalk.has_releasable()"
+	" UNION ALL "
+	"SELECT NULL, NULL, 5 WHERE $6 AND osmtalk.has_redeliveries()",
 	9,
 	{XID8OID, INT8OID, INT8OID, XID8OID, INT8OID, BOOLOID, BOOLOID, BOOLOID, BOOLOID}};
 
@@ -236,6 +239,7 @@ look_on(OsmtalkLook *look, OsmtalkScheduler *scheduler)
 			look->not_adopted |= id == 2;
 			look->paused |= id == 3;
 			look->releasable |= id == 4;
+			look->redeliveries |= id == 5;
 			continue;
 		}
 		n++;

@@ -51,7 +51,8 @@ static OsmtalkColumn outbox_columns[] = {
 	{"xid", OSMTALK_XID8, 0},
 	{"worker_deaths", OSMTALK_INT2, 0},
 	{"slot", OSMTALK_INT2, 0},
-	{"retries", OSMTALK_INT2, 0}};
+	{"retries", OSMTALK_INT2, 0},
+	{"redelivery_id", OSMTALK_INT8, 0}};
 static const char *const outbox_triggers[] = {"wake_worker", "before_insert", NULL};
 static OsmtalkTable outbox = {outbox_columns, lengthof(outbox_columns), NULL, outbox_triggers};
 
@@ -89,7 +90,7 @@ write_event(const Datum *values, const bool *isnull)
 		osmtalk_run(&insert_event, values, isnull);
 }
 
-/* The first two columns of the row are the statement's parameters. */
+/* The first two columns of the row are the statement's parameters; the last is null, it is no redelivery's. */
 static void
 enqueue(Datum event_id, Datum endpoint_hash)
 {
@@ -104,8 +105,9 @@ enqueue(Datum event_id, Datum endpoint_hash)
 		FullTransactionIdGetDatum(GetTopFullTransactionId()),
 		Int16GetDatum(0),
 		DirectFunctionCall1(osmtalk_current_slot, (Datum) 0),
-		Int16GetDatum(0)};
-	bool isnull[lengthof(row)] = {false};
+		Int16GetDatum(0),
+		(Datum) 0};
+	bool isnull[lengthof(row)] = {[lengthof(row) - 1] = true};
 
 	/* what before_insert does beyond that is for rows without an endpoint */
 	if (DatumGetInt64(endpoint_hash) != 0 && OidIsValid(ids))

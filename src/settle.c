@@ -10,6 +10,7 @@
 #include "catalog/pg_type.h"
 #include "insert.h"
 #include "mb/pg_wchar.h"
+#include "redelivery.h"
 #include "retries.h"
 #include "settle.h"
 #include "statements.h"
@@ -95,7 +96,7 @@ static OsmtalkStatement remove_rows = {
 	"DELETE FROM osmtalk.outbox r WHERE r.ctid OPERATOR(pg_catalog.=) ANY (ARRAY("
 	"	SELECT f.tid FROM " OSMTALK_KEYS ","
 	"		   LATERAL (SELECT o.ctid AS tid FROM osmtalk.outbox o WHERE " MATCHES " OFFSET 0) f))"
-	" RETURNING r.id, r.slot",
+	" RETURNING r.id, r.slot, r.redelivery_id",
 	2,
 	{INT8ARRAYOID, INT8ARRAYOID}};
 
@@ -274,12 +275,14 @@ put_locked_last(OsmtalkDelivery **deliveries, int n)
 
 /*
  * Notes of each the slot that its event is in now, too: it may have been moved
- * while the request was in flight, and the attempt belongs beside it.
+ * while the request was in flight, and the attempt belongs beside it.  Counts
+ * those that a redelivery has enqueued.
  */
 static void
 remove_outbox_rows(OsmtalkDelivery **deliveries, int n)
 {
 	Datum keys[2];
+	OsmtalkRedelivered redelivered = {0};
 	int at = 0;
 
 	osmtalk_make_keys(deliveries, n, keys);
@@ -289,13 +292,18 @@ remove_outbox_rows(OsmtalkDelivery **deliveries, int n)
 		HeapTuple tuple = SPI_tuptable->vals[i];
 		bool isnull;
 		int64 id = DatumGetInt64(osmtalk_column(tuple, 1, &isnull));
+		int64 redelivery_id;
 
 		/* they mostly come in the same order */
 		for (int j = 0; j < n && deliveries[at]->outbox_id != id; j++)
 			at = (at + 1) % n;
 		deliveries[at]->slot = DatumGetInt16(osmtalk_column(tuple, 2, &isnull));
+		redelivery_id = DatumGetInt64(osmtalk_column(tuple, 3, &isnull));
+		if (!isnull)
+			osmtalk_redelivered(&redelivered, redelivery_id, deliveries[at]->error[0] == '\0');
 	}
 	SPI_freetuptable(SPI_tuptable);
+	osmtalk_count_redelivered(&redelivered);
 }
 
 void

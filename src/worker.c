@@ -34,6 +34,7 @@
 #include "objects.h"
 #include "outbox.h"
 #include "ownership.h"
+#include "redelivery.h"
 #include "retention.h"
 #include "retries.h"
 #include "sending.h"
@@ -341,6 +342,7 @@ loop(void)
 			take_turn(now);
 		if (osmtalk_worker_number() == 0)
 			osmtalk_apply_retention(now);
+		osmtalk_feed_redeliveries(now, may_send() && failures == 0);
 		if (!osmtalk_hand_back(scheduler, may_send() ? TimestampTzPlusMilliseconds(now, -OSMTALK_STALE_MS) : DT_NOEND))
 			reload_wanted = true;
 		/* nothing while results cannot be recorded */
@@ -452,6 +454,8 @@ take_turn(TimestampTz now)
 	/* those that go are found by a look of their own */
 	if (turn.look.releasable && osmtalk_release_waiting() > 0)
 		next_poll = next_waiting_check = 0;
+	if (turn.look.redeliveries)
+		osmtalk_redelivery_found(now);
 	osmtalk_flush_tallies(GetCurrentTimestamp());
 }
 
@@ -627,6 +631,8 @@ wait_for_something(TimestampTz now)
 		timeout = until(now, turn_after > now ? turn_after : Min(next_poll, next_overdue_check));
 		if (osmtalk_worker_number() == 0)
 			timeout = Min(timeout, until(now, osmtalk_retention_next(now)));
+		if (osmtalk_redelivery_next(now) != DT_NOEND)
+			timeout = Min(timeout, until(now, osmtalk_redelivery_next(now)));
 		if (nresults > 0 && turn_after <= now)
 			timeout = Min(timeout, until(now, settle_after));
 		if (next_share != DT_NOEND)

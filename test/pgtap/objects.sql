@@ -5,7 +5,7 @@
 \set ON_ERROR_STOP on
 BEGIN;
 SET LOCAL search_path = public;
-SELECT plan(53);
+SELECT plan(56);
 
 -- ---------------------------------------------------------------------------
 -- Tables
@@ -177,6 +177,9 @@ INSERT INTO functions VALUES
 	('is_subscribed(type text, campaign text[], organisation text[])', 'boolean', 'i', 's'),
 	('send_test_event(org_id text, campaign_id text DEFAULT NULL::text)', 'text', 'v', 'u'),
 	('redeliver(event_id text)', 'void', 'v', 'u'),
+	('redeliver_matching(predicate text DEFAULT NULL::text, dry_run boolean DEFAULT true, rate integer DEFAULT 100, since timestamp with time zone DEFAULT NULL::timestamp with time zone, until timestamp with time zone DEFAULT NULL::timestamp with time zone, campaign_id text DEFAULT NULL::text, state text DEFAULT NULL::text, org_id text DEFAULT NULL::text, OUT redelivery_id bigint, OUT total bigint, OUT by_state jsonb, OUT oldest timestamp with time zone, OUT newest timestamp with time zone)', 'record', 'v', 'u'),
+	('cancel_redelivery(redelivery_id bigint)', 'void', 'v', 'u'),
+	('resume_redelivery(redelivery_id bigint)', 'void', 'v', 'u'),
 	('wait_until_drained(timeout interval DEFAULT ''00:00:30''::interval)', 'boolean', 'v', 'u'),
 	('adopt(discard boolean DEFAULT false)', 'bigint', 'v', 'u'),
 	('pause()', 'void', 'v', 'u'),
@@ -199,7 +202,7 @@ SELECT is_empty($$ SELECT proname FROM pg_proc WHERE pronamespace = 'osmtalk'::r
 -- ---------------------------------------------------------------------------
 -- Views
 -- ---------------------------------------------------------------------------
-SELECT has_view('osmtalk', v, 'view ' || v) FROM unnest('{due_leads,stale_calls,campaign_report,deliveries,worker_status}'::name[]) v;
+SELECT has_view('osmtalk', v, 'view ' || v) FROM unnest('{due_leads,stale_calls,campaign_report,deliveries,worker_status,redelivery_progress,dead_letters,unsent_events}'::name[]) v;
 CREATE FUNCTION pg_temp.columns(rel regclass, at_most int DEFAULT 1000) RETURNS text LANGUAGE sql AS $$
 	SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', ' ORDER BY attnum)
 	  FROM pg_attribute WHERE attrelid = rel AND attnum BETWEEN 1 AND at_most AND NOT attisdropped

@@ -92,9 +92,9 @@ SELECT is_empty($$
 SELECT results_eq($$
 	SELECT p.proname::text COLLATE "default" FROM pg_proc p WHERE p.pronamespace = 'osmtalk'::regnamespace AND p.prosecdef
 	   AND p.prorettype <> 'trigger'::regtype ORDER BY p.proname $$,
-	ARRAY['adopt', 'apply_retention', 'disable_endpoint', 'disable_tenant_isolation', 'enable_endpoint', 'enable_tenant_isolation', 'explain_outcome', 'pause',
+	ARRAY['add_to_redelivery', 'adopt', 'apply_retention', 'cancel_redelivery', 'disable_endpoint', 'disable_tenant_isolation', 'enable_endpoint', 'enable_tenant_isolation', 'explain_outcome', 'pause',
 		  'place_call', 'place_next_call', 'preview_event', 'preview_lead_event', 'redeliver', 'report_html', 'requeue_lead', 'reset_statistics', 'resume',
-		  'rotate_webhook_secret', 'send_test_event', 'wait_until_drained'],
+		  'resume_redelivery', 'rotate_webhook_secret', 'send_test_event', 'start_redelivery', 'wait_until_drained'],
 	'and these functions for users');
 SELECT is_empty($$
 	SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = 'osmtalk'::regnamespace AND p.prosecdef
@@ -126,11 +126,12 @@ SELECT is_empty($$
 	SELECT p.oid::regprocedure, m FROM function p, function f, regexp_matches(p.code, '(?:^|[^.\w])' || f.proname || '\(', 'g') m
 	 WHERE p.lanname = 'plpgsql' $$,
 	'no function of ours');
--- dynamic statements are made with format() and names of our own, in these functions alone
+-- dynamic statements are made with format() and names of our own, in these functions alone; and with a predicate of the caller's, who runs it
 SELECT results_eq($$ SELECT p.proname::text COLLATE "default" FROM function p WHERE p.lanname = 'plpgsql' AND p.prosrc ~ '\mEXECUTE\M' ORDER BY p.proname $$,
-	ARRAY['apply_tenant_isolation', 'empty_slot', 'enqueued_since', 'keep_events', 'look_at_slot'], 'statements that are put together: in the retention, and where tenants are isolated');
+	ARRAY['apply_tenant_isolation', 'empty_slot', 'enqueued_since', 'keep_events', 'look_at_slot', 'redeliver_matching'], 'statements that are put together: in the retention, where tenants are isolated, and for a predicate');
 SELECT is_empty($$ SELECT p.oid::regprocedure FROM function p JOIN pg_proc q ON q.oid = p.oid, aclexplode(p.proacl) g
-	WHERE p.proname IN ('apply_tenant_isolation', 'empty_slot', 'enqueued_since', 'keep_events', 'look_at_slot') AND g.grantee <> p.proowner $$, 'which nobody else may call');
+	WHERE p.proname IN ('apply_tenant_isolation', 'empty_slot', 'enqueued_since', 'keep_events', 'look_at_slot') AND g.grantee <> p.proowner $$, 'which nobody else may call, but for the last');
+SELECT ok(NOT prosecdef, 'whose statement runs with the caller''s rights') FROM function WHERE proname = 'redeliver_matching';
 
 -- What is parsed at creation depends on what it means: on nothing that somebody else could make.
 CREATE TEMP VIEW dependency AS

@@ -37,6 +37,11 @@ BEGIN
 	SELECT o.id, o.due_at, osmtalk.endpoint_id(org, format('https://%s.example/hook', org)) FROM osmtalk.outbox o JOIN osmtalk.events e ON e.id = o.event_id
 	 WHERE e.org_id = org AND e.type = 'webhook.test';
 	PERFORM osmtalk.add_to_counters(ARRAY[osmtalk.endpoint_id(org, format('https://%s.example/hook', org))], '{1}', '{1}', '{0}', '{0}', '{1}', ARRAY['{1,0,0,0,0,0,0,0,0,0,0,0,0,0,0}']);
+	INSERT INTO osmtalk.outcomes_without_event (type, org_id, lead_id, reason) VALUES ('x', org, org, 'x');
+	INSERT INTO osmtalk.events (id, type, org_id, body) VALUES ('evt_dead_' || org, 'x', org, '{}');
+	WITH job AS (INSERT INTO osmtalk.redeliveries (org_id, condition, rate) VALUES (org, org, 1) RETURNING id),
+	counters AS (INSERT INTO osmtalk.redelivery_counters (redelivery_id, fed_to) SELECT id, org FROM job)
+	INSERT INTO osmtalk.redelivery_events (redelivery_id, event_id, slot) SELECT id, 'evt_dead_' || org, 0 FROM job;
 END
 $$;
 SELECT pg_temp.furnish('mine', '+4930111111');
@@ -110,7 +115,8 @@ SELECT is_empty($$
 	SELECT m.name, m.n, s.n FROM seen m JOIN seen s ON s.name = m.name
 	 WHERE m.as_whom = 'mine' AND s.as_whom = 'superuser'
 	   AND m.name::text IN ('osmtalk.org_settings', 'osmtalk.agents', 'osmtalk.campaigns', 'osmtalk.leads', 'osmtalk.calls', 'osmtalk.dnc_entries',
-							'osmtalk.events', 'osmtalk.outbox', 'osmtalk.delivery_attempts', 'osmtalk.endpoints', 'osmtalk.deliveries', 'osmtalk.stat_endpoint', 'osmtalk.due_leads', 'osmtalk.campaign_report')
+							'osmtalk.events', 'osmtalk.outbox', 'osmtalk.delivery_attempts', 'osmtalk.endpoints', 'osmtalk.deliveries', 'osmtalk.stat_endpoint', 'osmtalk.due_leads', 'osmtalk.campaign_report', 'osmtalk.unsent_events', 'osmtalk.dead_letters',
+							'osmtalk.redeliveries', 'osmtalk.redelivery_progress')
 	   AND (m.n * 2 <> s.n OR m.n = 0) $$, 'all of its own is');
 SELECT is_empty($$
 	SELECT m.name, m.n FROM seen m JOIN seen s ON s.name = m.name

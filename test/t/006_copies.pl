@@ -91,6 +91,10 @@ UPDATE osmtalk.calls SET answered_at = now(), ended_at = now() + interval '1 min
 	WHERE id = :'call';
 INSERT INTO osmtalk.calls (lead_id) SELECT id FROM osmtalk.leads WHERE status = 'completed' LIMIT 1;
 DELETE FROM osmtalk.leads WHERE id = (SELECT max(id) FROM osmtalk.leads WHERE status = 'completed');
+-- a redelivery that is over
+WITH redelivery AS (INSERT INTO osmtalk.redeliveries (condition, rate) VALUES ('true', 1) RETURNING id),
+	counters AS (INSERT INTO osmtalk.redelivery_counters (redelivery_id) SELECT id FROM redelivery)
+INSERT INTO osmtalk.redelivery_events (redelivery_id, event_id, slot) SELECT id, 'an event', 0 FROM redelivery;
 END
 my $pending = $node->safe_psql('app', "SELECT count(*) FROM osmtalk.outbox");
 my $open = $node->safe_psql('app', "SELECT count(*) FROM osmtalk.calls WHERE status IN ('queued', 'in_progress')");
