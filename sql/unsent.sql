@@ -70,7 +70,7 @@ CREATE VIEW osmtalk.unsent_events WITH (security_invoker = true) AS
 			  WHEN current_setting('osmtalk.enabled', true) = 'off' THEN 'sending is disabled'
 			  WHEN h.state = 'disabled' THEN 'disabled endpoint'
 			  WHEN h.state = 'probing' THEN 'failing endpoint'
-			  WHEN w.outbox_id IS NOT NULL AND o.retries > 0 THEN 'waiting for a retry'
+			  WHEN d.attempts > 0 AND (w.outbox_id IS NOT NULL OR o.due_at > now()) THEN 'waiting for a retry'
 			  ELSE 'pending'
 			 END
 			WHEN 'in_flight' THEN 'in flight'

@@ -5,7 +5,7 @@
 \set ON_ERROR_STOP on
 BEGIN;
 SET LOCAL search_path = public;
-SELECT plan(37);
+SELECT plan(38);
 
 CREATE TEMP VIEW member AS
 	SELECT d.classid, d.objid FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass

@@ -6,7 +6,7 @@
 \set ON_ERROR_STOP on
 BEGIN;
 SET LOCAL search_path = public;
-SELECT plan(33);
+SELECT plan(36);
 
 CREATE ROLE osmtalk_test_monitor;
 GRANT osmtalk_monitor TO osmtalk_test_monitor;
@@ -123,6 +123,22 @@ BEGIN
 	RETURN result;
 END
 $$;
+-- ---------------------------------------------------------------------------
+-- What is not wanted, and what waits for its endpoint
+-- ---------------------------------------------------------------------------
+UPDATE osmtalk.campaigns SET webhook_events = '{webhook.test}' WHERE id = 'cmp';
+SELECT pg_temp.call('call_filtered', 'ld8');
+SELECT is(pg_temp.reason('call_filtered'), 'campaign.lead_completed|org|cmp|ld8|none|filtered: webhook_events does not have its type', 'an event that is not wanted');
+UPDATE osmtalk.campaigns SET webhook_events = NULL WHERE id = 'cmp';
+INSERT INTO osmtalk.leads (id, campaign_id, phone_number) VALUES ('ld_held', 'cmp', '+493022222222');
+SELECT pg_temp.call('call_held', 'ld_held');
+SELECT osmtalk.put_waiting(ARRAY[o.endpoint_hash], ARRAY[o.id], ARRAY[osmtalk.endpoint_id('org', 'https://org.example/hook?token=abc')])
+  FROM osmtalk.outbox o JOIN osmtalk.events e ON e.id = o.event_id WHERE e.call_id = 'call_held';
+UPDATE osmtalk.endpoints SET state = 'probing', next_probe_at = 'infinity' WHERE org_id = 'org';
+SELECT is(pg_temp.reason('call_held'), 'campaign.lead_completed|org|cmp|ld_held|event|failing endpoint', 'an endpoint that fails');
+SELECT osmtalk.disable_endpoint(id) FROM osmtalk.endpoints WHERE org_id = 'org';
+SELECT is(pg_temp.reason('call_held'), 'campaign.lead_completed|org|cmp|ld_held|event|disabled endpoint', 'one that is disabled');
+
 SET LOCAL enable_seqscan = off;
 SELECT matches(pg_temp.plan('SELECT * FROM osmtalk.unsent_events WHERE decided_at > now() - interval ''1 hour'''), 'Bitmap Index Scan on events_00_created_at_idx\n *Index Cond: \(created_at > ', 'events of a time are found by it');
 SELECT matches(pg_temp.plan('SELECT * FROM osmtalk.unsent_events WHERE decided_at > now() - interval ''1 hour'''), 'outcomes_without_event_pkey.*\n(.*\n)? *Index Cond: \(decided_at > ', '... and so are outcomes without one');
