@@ -1,0 +1,398 @@
+package Osmtalk::DocRunner;
+
+# Runs the code blocks of one page, in their order, as its reader would: with a
+# database of a server of the page's own, and a directory to work in.  How a
+# block is run follows from its language and from the comments before it; see
+# test/docs/README.md.
+
+use strict;
+use warnings;
+use File::Temp ();
+use IO::Socket::IP;
+use JSON::PP ();
+use PostgreSQL::Test::Cluster ();
+use PostgreSQL::Test::Utils qw(append_to_file slurp_file system_or_bail);
+use Osmtalk::Docs;
+use Osmtalk::Extras;
+use Osmtalk::Process;
+use Osmtalk::Test;
+
+# Where a page says 8080, a port that is free is meant.
+my $port_in_pages = 8080;
+
+# language => how it is run
+my %runs = (
+	sql => \&run_sql,
+	sh => \&run_shell,
+	bash => \&run_shell,
+	ini => \&run_settings,
+	conf => \&run_settings,
+	js => sub { my ($self, $text) = @_; return $self->run_program($text, 'block.mjs', 'node') },
+	python => sub { my ($self, $text) = @_; return $self->run_program($text, 'block.py', 'python3') },
+	go => sub { my ($self, $text) = @_; return $self->run_program($text, 'block.go', 'go', 'run') },
+	json => \&run_json,
+);
+
+# new(name, blocks): what Osmtalk::Docs::blocks() returns
+sub new
+{
+	my ($class, $name, @blocks) = @_;
+	my $self = bless {
+		name => $name,
+		blocks => \@blocks,
+		port => PostgreSQL::Test::Cluster::get_free_port(),
+		dir => File::Temp::tempdir('page_XXXX', DIR => $PostgreSQL::Test::Utils::tmp_check),
+		output => '',
+	}, $class;
+
+	# what a reader in the top directory has before him
+	system_or_bail('cp', '-r', "$ENV{SRC}/doc", "$self->{dir}/doc");
+	for my $block (@blocks)
+	{
+		$block->{text} =~ s/\b$port_in_pages\b/$self->{port}/g;
+		for my $file (arguments($block, 'file'))
+		{
+			append_to_file("$self->{dir}/$file", $block->{text});
+		}
+	}
+	return $self;
+}
+
+sub arguments
+{
+	my ($block, $name) = @_;
+
+	return map { $_->[1] // '' } grep { $_->[0] eq $name } @{ $block->{directives} };
+}
+
+# Runs all blocks.  Calls RESULT(block, status, message) after each, status
+# being one of
+#     ran, failed     as the word says
+#     exists          not run, but all that it names is there
+#     skipped         not run
+#     text            nothing to be run
+# The message of what did not run is the reason.
+sub run_all
+{
+	my ($self, $result) = @_;
+
+	for my $block (@{ $self->{blocks} })
+	{
+		my ($status, $message);
+		if (!eval { ($status, $message) = $self->run_block($block); 1 })
+		{
+			($status, $message) = ('failed', $@);
+		}
+		$result->($block, $status, $message // '');
+	}
+	$self->stop;
+	return;
+}
+
+sub stop
+{
+	my ($self) = @_;
+
+	$_->{process}->stop for @{ $self->{background} // [] };
+	$self->{background} = [];
+	$self->{node}->teardown_node if $self->{node};
+	delete $self->{node};
+	return;
+}
+
+# Dies if the block fails.
+sub run_block
+{
+	my ($self, $block) = @_;
+	my $text = $block->{text};
+	my $code = $runs{ $block->{language} };
+	my ($reason) = arguments($block, 'skip');
+	my ($known) = arguments($block, 'exists');
+	my $is_file = arguments($block, 'file');
+	my $own_way = 0;
+
+	return ('skipped', $reason) if defined $reason;
+	for my $needed (arguments($block, 'needs'), $block->{language} eq 'go' ? 'go' : ())
+	{
+		my $missing = Osmtalk::Extras::missing($needed);
+		return ('skipped', $missing) if $missing ne '';
+	}
+	$self->set_up($_) for arguments($block, 'setup');
+	for my $command (arguments($block, 'background'))
+	{
+		$own_way = 1 if $command eq '';
+		$self->start($command eq '' ? $text : $self->with_port($command));
+	}
+
+	if (arguments($block, 'output'))
+	{
+		same_output($self->{output}, $text);
+		$own_way = 1;
+	}
+	for my $command (arguments($block, 'run'))
+	{
+		$self->run_shell($self->with_port($command));
+		$own_way = 1;
+	}
+	if (defined $known)
+	{
+		check_commands($text);
+	}
+	elsif (!$own_way && !$is_file)
+	{
+		return ('text') if $block->{language} eq 'text';
+		die "a block of language '$block->{language}', which nobody knows to run: say which it is, 'text', or why it is skipped\n"
+		  if !$code;
+		$code->($self, $text);
+	}
+	$self->wait_for_print($_) for arguments($block, 'prints');
+	$self->wait_for_true($_) for arguments($block, 'expect');
+	return defined $known ? ('exists', $known) : ('ran');
+}
+
+sub with_port
+{
+	my ($self, $text) = @_;
+
+	return $text =~ s/\b$port_in_pages\b/$self->{port}/gr;
+}
+
+# ---- server ----
+
+# The page's server, made when it is first needed: with osmtalk preloaded, and
+# all else as it is by default.
+sub node
+{
+	my ($self) = @_;
+
+	return $self->{node} if $self->{node};
+	my $node = PostgreSQL::Test::Cluster->new($self->{name} =~ s/\W+/_/gr);
+	$node->init(extra => [ '--encoding=UTF8', '--locale=C' ]);
+	$node->append_conf('postgresql.conf', "fsync = off\nshared_buffers = 16MB\nmax_worker_processes = 16\nshared_preload_libraries = 'osmtalk'\n");
+	$node->start;
+	$node->safe_psql('postgres', 'CREATE DATABASE app');
+	return $self->{node} = $node;
+}
+
+# A page whose first setup is not "nothing" begins with the extension.
+sub database
+{
+	my ($self) = @_;
+	my $node = $self->node;
+
+	if (!$self->{begun}++)
+	{
+		$node->safe_psql('app', 'CREATE EXTENSION osmtalk');
+		$node->poll_query_until('app', 'SELECT pid IS NOT NULL FROM osmtalk.worker_status') or die "no worker\n";
+	}
+	return $node;
+}
+
+# NAME.sql or NAME.sh of test/docs.
+sub set_up
+{
+	my ($self, $name) = @_;
+
+	if ($name eq 'nothing')
+	{
+		die "'setup nothing' comes too late\n" if $self->{begun}++;
+		return;
+	}
+	my $file = "$ENV{SRC}/test/docs/$name";
+	return $self->run_sql(slurp_file("$file.sql")) if -e "$file.sql";
+	return $self->run_shell(slurp_file("$file.sh")) if -e "$file.sh";
+	die "there is no test/docs/$name.sql, nor .sh\n";
+}
+
+# ---- blocks ----
+
+sub environment
+{
+	my ($self) = @_;
+	my $node = $self->database;
+
+	return (
+		%ENV,
+		PGHOST => $node->host,
+		PGPORT => $node->port,
+		PGDATABASE => 'app',
+		PGCLIENTENCODING => 'UTF8',
+		PGOPTIONS => '',
+		PORT => $self->{port},
+		DOCS => "$ENV{SRC}/test/docs",
+		HOME => $self->{dir},
+		PYTHONPATH => $self->{dir},
+		PYTHONDONTWRITEBYTECODE => 1,
+		Osmtalk::Extras::environment(),
+	);
+}
+
+# Runs a command (an array) in the page's directory; its output is what the
+# next block may say it is.
+sub command
+{
+	my ($self, @command) = @_;
+	local %ENV = $self->environment;
+	my $log = sprintf '%s/output_%d', $self->{dir}, ++$self->{outputs};
+	my $process = Osmtalk::Process->start([ 'timeout', '-k', '5', 3 * $PostgreSQL::Test::Utils::timeout_default,
+			'env', '-C', $self->{dir}, @command ], output => $log);
+	my $status = $process->wait;
+
+	$self->{output} = slurp_file($log);
+	utf8::decode($self->{output});
+	die "$command[0] ended with status $status, having said\n$self->{output}" if $status != 0;
+	return;
+}
+
+# A file of the page's directory with that text.
+sub file
+{
+	my ($self, $name, $text) = @_;
+	my $path = "$self->{dir}/$name";
+
+	unlink $path;
+	append_to_file($path, $text);
+	return $path;
+}
+
+sub run_sql
+{
+	my ($self, $text) = @_;
+
+	return $self->command('psql', '-X', '-v', 'ON_ERROR_STOP=1', '-P', 'pager=off', '-f', $self->file('block.sql', $text));
+}
+
+sub run_shell
+{
+	my ($self, $text) = @_;
+
+	return $self->command('bash', '-eu', '-o', 'pipefail', $self->file('block.sh', $text));
+}
+
+sub run_program
+{
+	my ($self, $text, $name, @interpreter) = @_;
+
+	return $self->command(@interpreter, $self->file($name, $text));
+}
+
+sub run_json
+{
+	my ($self, $text) = @_;
+
+	JSON::PP->new->utf8->decode($text);
+	return;
+}
+
+# Settings of the server: it must start with them, and have taken each.
+sub run_settings
+{
+	my ($self, $text) = @_;
+	my $node = $self->database;
+	my @names = $text =~ /^\s*([\w.]+)\s*(?:=|\s)\s*\S/mg or die "no setting in this block\n";
+
+	$node->append_conf('postgresql.conf', $text);
+	$node->stop;
+	$node->start(fail_ok => 1) or die "the server does not start: " . tail($node->logfile);
+	for my $name (@names)
+	{
+		my $query = "SELECT coalesce(max(error), 'not applied') FROM pg_file_settings WHERE lower(name) = lower('$name')
+			HAVING count(*) FILTER (WHERE applied AND error IS NULL) = 0
+			    OR NOT EXISTS (SELECT FROM pg_settings WHERE lower(name) = lower('$name'))";
+		my $error = $node->safe_psql('app', $query);
+		die "$name: $error\n" if $error ne '';
+	}
+	return;
+}
+
+sub tail
+{
+	my ($file) = @_;
+	my @lines = split /^/, slurp_file($file);
+
+	return join '', @lines[ (@lines > 10 ? -10 : 0) .. -1 ];
+}
+
+# Starts a command that goes on; waits until it listens on the page's port.
+sub start
+{
+	my ($self, $command) = @_;
+	local %ENV = $self->environment;
+	my $log = sprintf '%s/background_%d', $self->{dir}, ++$self->{outputs};
+	my $script = $self->file("background_$self->{outputs}.sh", $command);
+	# in a group of its own, so that whatever it starts ends with it
+	my $process = Osmtalk::Process->start([ 'env', '-C', $self->{dir}, 'bash', '-eu', $script ], output => $log, group => 1);
+
+	push @{ $self->{background} }, { process => $process, log => $log };
+	wait_for(sub {
+			die "it does not start: " . slurp_file($log) if !$process->is_alive;
+			return IO::Socket::IP->new(PeerHost => '127.0.0.1', PeerPort => $self->{port});
+		}, "'$command' to listen") or die "nobody listens on the port\n";
+	return;
+}
+
+# ---- what is to come of it ----
+
+sub wait_for_print
+{
+	my ($self, $text) = @_;
+	my $last = $self->{background}[-1] // die "nothing runs in the background\n";
+
+	wait_for(sub { index(slurp_file($last->{log}), $text) >= 0 }, $text)
+	  or die "it does not print '$text' but\n" . slurp_file($last->{log});
+	return;
+}
+
+sub wait_for_true
+{
+	my ($self, $query) = @_;
+	my $said;
+
+	wait_for(sub { ($said = $self->database->safe_psql('app', $query)) eq 't' }, $query) or die "$query says '$said'\n";
+	return;
+}
+
+# An ellipsis stands for anything, on a line of its own for any lines.
+sub same_output
+{
+	my ($output, $expected) = @_;
+	my $copy = $expected;
+
+	utf8::decode($copy);
+	my $pattern = join '\n', map { /^\s*\x{2026}\s*$/ ? '(?:.*\n)*?.*' : join('.*?', map { quotemeta } split /\x{2026}/, $_, -1) }
+	  split /\n/, trimmed($copy);
+	die "the output is not as shown, but\n$output" if trimmed($output) !~ /^$pattern$/;
+	return;
+}
+
+sub trimmed { return $_[0] =~ s/[ \t]+$//gmr =~ s/\A\n+|\n+\z//gr; }
+
+# Whether make knows the targets, and the tree the programs.
+sub check_commands
+{
+	my ($text) = @_;
+
+	for my $line (split /\n/, $text)
+	{
+		my @words = split ' ', $line =~ s/(^|\s)#.*//r;
+		shift @words while @words && $words[0] =~ /^(?:sudo|[A-Z_]+=.*)$/;
+		next if !@words;
+		my $command = join ' ', @words;
+		if ($words[0] eq 'make')
+		{
+			my $said = `cd "$ENV{SRC}" && $command -n 2>&1`;
+			die "$command: $said" if $? != 0;
+		}
+		elsif ($words[0] =~ m{/})
+		{
+			die "$words[0] is not there, or no program\n" if !-x "$ENV{SRC}/$words[0]";
+		}
+		else
+		{
+			die "$words[0]: only make and programs of the tree can be looked for\n";
+		}
+	}
+	return;
+}
+
+1;
