@@ -11,7 +11,8 @@ const hubspot = new Client({ accessToken: HUBSPOT_TOKEN, ...(HUBSPOT_URL && { ba
 
 export default async function handle(event) {
   if (event.event !== "campaign.lead_completed" || event.lead.disposition !== "qualified") return;
-  const { callId, phoneNumber, variables, outcome } = event.lead;
+  const { phoneNumber, variables, outcome } = event.lead;
+  const callId = event.lead.callId ?? event.lead.id; // a lead that was decided by hand may have had no call
   const properties = {
     phone: phoneNumber,
     firstname: variables?.first_name ?? phoneNumber, // HubSpot wants a name, or an email address

@@ -14,7 +14,7 @@ export default async function handle(event) {
   const who = escape(variables?.first_name ?? phoneNumber);
   const company = variables?.company ? ` from ${escape(variables.company)}` : "";
 
-  await slack.send({ text: `🔥 ${who}${company} wants a demo. Call: ${escape(callId)}` });
+  await slack.send({ text: `🔥 ${who}${company} wants a demo. Call: ${escape(callId ?? "none")}` });
 }
 
 // What a lead is called must not become a link, or a mention of the whole channel.

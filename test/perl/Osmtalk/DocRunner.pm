@@ -116,6 +116,7 @@ sub run_block
 	{
 		my $missing = Osmtalk::Extras::missing($needed);
 		return ('skipped', $missing) if $missing ne '';
+		symlink Osmtalk::Extras::npm_directory() . '/node_modules', "$self->{dir}/node_modules" if $needed eq 'npm';
 	}
 	$self->set_up($_) for arguments($block, 'setup');
 	for my $command (arguments($block, 'background'))
@@ -131,6 +132,7 @@ sub run_block
 	}
 	for my $command (arguments($block, 'run'))
 	{
+		local $ENV{BLOCK} = $self->file('block', $text);
 		$self->run_shell($self->with_port($command));
 		$own_way = 1;
 	}
