@@ -5,7 +5,6 @@ use strict;
 use warnings;
 use File::Basename qw(dirname);
 use File::Find ();
-use File::Spec ();
 use Osmtalk::DocRunner;
 use Osmtalk::Docs;
 use Osmtalk::Test;
@@ -27,8 +26,9 @@ sub leads_somewhere
 
 	return 1 if $link =~ m{^(?:https?://|mailto:)};
 	my ($path, $anchor) = split /#/, $link, 2;
-	my $target = $path eq '' ? $page : File::Spec->abs2rel(File::Spec->rel2abs($path, "$top/" . dirname($page)), $top);
-	$target =~ s{[^/]+/\.\./}{} while $target =~ m{[^/]+/\.\./};
+	my $target = $path eq '' ? $page : dirname($page) . "/$path";
+	$target =~ s{^\./}{};
+	1 while $target =~ s{[^/]+/\.\./}{};
 	return 0 if !-e "$top/$target";
 	return !defined $anchor || !$anchors{$target} || $anchors{$target}{$anchor};
 }
@@ -61,7 +61,7 @@ for my $text (sort keys %wrong)
 
 my @cases = (
 	[ ran => "```sql\nSELECT 1 AS one \\gset\nSELECT :one;\n```\n" ],
-	[ ran => "<!-- test: output -->\n```text\n ?column? \n\x{2026}\n (1 \x{2026})\n```\n" =~ s/ \(1/(1/r ],
+	[ ran => "<!-- test: output -->\n```text\n ?column? \n\x{2026}\n(1 \x{2026})\n```\n" ],
 	[ failed => "<!-- test: output -->\n```text\n ?column? \n----------\n        2\n(1 row)\n```\n", 'not as shown' ],
 	[ failed => "```sql\nSELECT 1/0;\nSELECT 2;\n```\n", 'division by zero' ],
 	[ ran => "<!-- test: setup demo -->\n<!-- test: expect: SELECT count(*) > 0 FROM osmtalk.leads -->\n```sql\nSELECT 1;\n```\n" ],

@@ -102,7 +102,7 @@ sub check
 	like((@{ $handled->(10, 'the one that failed') })[-1], qr/failing/, 'until it does not');
 
 	# what is marked as done stays done
-	wait_for(sub { my @done = glob "$receiver->{dir}/spool/*.done"; @done == $receiver->stored }, 'all to be done');
+	$receiver->wait_until_done;
 	$receiver->stop;
 	$receiver->start;
 	is($receiver->post($one), 204, 'one from before the restart');

@@ -22,7 +22,7 @@ is_deeply([ sort $tunnel->event_ids ], [ sort @events ], 'by way of the tunnel')
 
 # names in raw UTF-8, and a body of some size
 my $call = $node->safe_psql($db, q{SELECT test.place('cmp_plain')});
-$node->safe_psql($db, qq{UPDATE osmtalk.leads SET variables = jsonb_build_object('text', repeat('\x{4e2d}\x{f6} "\\ ', 10000)) WHERE call_id = '$call';
+$node->safe_psql($db, qq{UPDATE osmtalk.leads SET variables = jsonb_build_object('text', repeat('中ö "\\ ', 10000)) WHERE call_id = '$call';
 	UPDATE osmtalk.calls SET ended_at = now() WHERE id = '$call'});
 is(state_of($node, $db, $node->safe_psql($db, qq{SELECT id FROM osmtalk.events WHERE call_id = '$call'})), 'delivered|1|204|', 'the bytes are what they were');
 

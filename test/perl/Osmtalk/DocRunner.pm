@@ -75,6 +75,7 @@ sub arguments
 sub run_all
 {
 	my ($self, $result) = @_;
+	my $failed = 0;
 
 	for my $block (@{ $self->{blocks} })
 	{
@@ -83,9 +84,11 @@ sub run_all
 		{
 			($status, $message) = ('failed', $@);
 		}
+		$failed = 1 if $status eq 'failed';
 		$result->($block, $status, $message // '');
 	}
 	$self->stop;
+	$self->{node}->clean_node if $self->{node} && !$failed;
 	return;
 }
 
@@ -96,7 +99,6 @@ sub stop
 	$_->{process}->stop for @{ $self->{background} // [] };
 	$self->{background} = [];
 	$self->{node}->teardown_node if $self->{node};
-	delete $self->{node};
 	return;
 }
 
@@ -241,7 +243,6 @@ sub command
 	my $status = $process->wait;
 
 	$self->{output} = slurp_file($log);
-	utf8::decode($self->{output});
 	die "$command[0] ended with status $status, having said\n$self->{output}" if $status != 0;
 	return;
 }
@@ -358,11 +359,10 @@ sub wait_for_true
 sub same_output
 {
 	my ($output, $expected) = @_;
-	my $copy = $expected;
+	my $ellipsis = "\xe2\x80\xa6";
+	my $pattern = join '\n', map { /^\s*$ellipsis\s*$/ ? '(?:.*\n)*?.*' : join('.*?', map { quotemeta } split /$ellipsis/, $_, -1) }
+	  split /\n/, trimmed($expected);
 
-	utf8::decode($copy);
-	my $pattern = join '\n', map { /^\s*\x{2026}\s*$/ ? '(?:.*\n)*?.*' : join('.*?', map { quotemeta } split /\x{2026}/, $_, -1) }
-	  split /\n/, trimmed($copy);
 	die "the output is not as shown, but\n$output" if trimmed($output) !~ /^$pattern$/;
 	return;
 }

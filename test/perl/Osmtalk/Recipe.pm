@@ -88,8 +88,15 @@ sub begun { my ($self) = @_; return -e "$self->{handled}.begun" ? split(/\n/, sl
 sub switch_on { my ($self, $what) = @_; append_to_file("$self->{handled}.$what", ''); return; }
 sub switch_off { my ($self, $what) = @_; unlink "$self->{handled}.$what"; return; }
 
-# How many events it has stored.
+# How many events it has stored; waiting for all of them to be done.
 sub stored { my ($self) = @_; my @files = glob "$self->{dir}/spool/*.json"; return scalar @files; }
+
+sub wait_until_done
+{
+	my ($self) = @_;
+
+	return wait_for(sub { my @done = glob "$self->{dir}/spool/*.done"; return @done == $self->stored }, 'all to be done');
+}
 
 # ---- requests ----
 
