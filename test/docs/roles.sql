@@ -4,4 +4,4 @@ CREATE ROLE crm;
 CREATE ROLE grafana;
 CREATE ROLE recorder;
 CREATE ROLE dialer;
-CREATE ROLE restorer;
+CREATE ROLE restorer LOGIN;

@@ -86,10 +86,11 @@ my @cases = (
 	[ failed => "```js\nthrow new Error('no');\n```\n", 'Error: no' ],
 	[ ran => "```python\nassert 1 + 1 == 2\n```\n" ],
 	[ failed => "```python\nassert 1 + 1 == 3\n```\n", 'AssertionError' ],
+	[ failed => "<!-- test: background: exit 1 -->\n```sql\nSELECT 1;\n```\n", 'does not start' ],
 	[ ran => "<!-- test: file server.mjs -->\n```js\nimport http from 'node:http';\nhttp.createServer((a, b) => { console.log('asked'); b.end('hello') }).listen(8080, '127.0.0.1');\n```\n" ],
 	[ ran => "<!-- test: background: node server.mjs -->\n<!-- test: prints: asked -->\n```python\n"
 		. "import urllib.request\nassert urllib.request.urlopen('http://127.0.0.1:8080').read() == b'hello'\n```\n" ],
-	[ failed => "<!-- test: background: exit 1 -->\n```sql\nSELECT 1;\n```\n", 'does not start' ],
+	[ failed => "<!-- test: background: true -->\n```sql\nSELECT 1;\n```\n", 'listens on the page\'s port already' ],
 	[ ran => "<!-- test: file lib.py -->\n<!-- test: run: python3 -c 'import lib; assert lib.one() == 1' -->\n```python\ndef one():\n    return 1\n```\n" ],
 );
 my $text = join "\n", map { $_->[1] } @cases;

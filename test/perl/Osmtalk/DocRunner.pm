@@ -120,7 +120,7 @@ sub run_block
 		return ('skipped', $missing) if $missing ne '';
 		symlink Osmtalk::Extras::npm_directory() . '/node_modules', "$self->{dir}/node_modules" if $needed eq 'npm';
 	}
-	$self->set_up($_) for arguments($block, 'setup');
+	$self->prepare($_) for arguments($block, 'setup');
 	for my $command (arguments($block, 'background'))
 	{
 		$own_way = 1 if $command eq '';
@@ -193,7 +193,7 @@ sub database
 }
 
 # NAME.sql or NAME.sh of test/docs.
-sub set_up
+sub prepare
 {
 	my ($self, $name) = @_;
 
@@ -321,6 +321,7 @@ sub start
 {
 	my ($self, $command) = @_;
 	local %ENV = $self->environment;
+	die "something listens on the page's port already\n" if $self->is_listening;
 	my $log = sprintf '%s/background_%d', $self->{dir}, ++$self->{outputs};
 	my $script = $self->file("background_$self->{outputs}.sh", $command);
 	# in a group of its own, so that whatever it starts ends with it
@@ -329,9 +330,16 @@ sub start
 	push @{ $self->{background} }, { process => $process, log => $log };
 	wait_for(sub {
 			die "it does not start: " . slurp_file($log) if !$process->is_alive;
-			return IO::Socket::IP->new(PeerHost => '127.0.0.1', PeerPort => $self->{port});
+			return $self->is_listening;
 		}, "'$command' to listen") or die "nobody listens on the port\n";
 	return;
+}
+
+sub is_listening
+{
+	my ($self) = @_;
+
+	return defined IO::Socket::IP->new(PeerHost => '127.0.0.1', PeerPort => $self->{port});
 }
 
 # ---- what is to come of it ----
