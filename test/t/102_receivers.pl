@@ -49,7 +49,7 @@ sub check
 		[ 401, 'no signature', $one, 'X-OsmTalk-Signature' => undef ],
 		(map { [ 401, "signature '$_'", $one, 'X-OsmTalk-Signature' => $_ ] }
 			'', 'sha256', 'sha256=', '=', substr($good, 7), substr($good, 0, -1), substr($good, 0, -2), $good =~ s/sha256/sha1/r,
-			$good =~ tr/0-9a-f/1-9a-f0/r, "sha256=$good", 'sha256=' . 'z' x 64, 'sha256=' . "\xe4" x 64),
+			'sha256=' . (substr($good, 7) =~ tr/0-9a-f/1-9a-f0/r), "sha256=$good", 'sha256=' . 'z' x 64, 'sha256=' . "\xe4" x 64),
 		[ 401, 'the empty secret', $one, 'X-OsmTalk-Signature' => Osmtalk::Recipe::signature($one, '') ],
 	);
 	for (@refused)
