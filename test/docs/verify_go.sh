@@ -2,7 +2,12 @@
 cat >main.go <<'END'
 package main
 
-import "strings"
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"strings"
+)
 
 func must(expected bool, body, secret, header string) {
 	if verify([]byte(body), secret, header) != expected {
@@ -17,7 +22,9 @@ func main() {
 	must(true, body, secret, header)
 	must(false, body+" ", secret, header)
 	must(false, body, secret+"x", header)
-	must(false, body, "", header)
+	mac := hmac.New(sha256.New, nil)
+	mac.Write([]byte(body))
+	must(false, body, "", "sha256="+hex.EncodeToString(mac.Sum(nil)))
 	for _, wrong := range []string{"", "sha256=", header[1:], header[:len(header)-1], header + "0",
 		strings.Replace(header, "sha256", "sha1", 1)} {
 		must(false, body, secret, wrong)

@@ -1,4 +1,6 @@
 # The README's verifier in Python against the README's example.
+import hmac
+
 import verify
 
 BODY = b'{"event":"webhook.test"}'
@@ -10,4 +12,4 @@ assert not verify.verify(BODY + b" ", SECRET, HEADER)
 assert not verify.verify(BODY, SECRET + "x", HEADER)
 for header in (None, "", "sha256=", HEADER[:-1], HEADER + "0", HEADER.replace("sha256", "sha1"), "sha256=\u00e4"):
     assert not verify.verify(BODY, SECRET, header), header
-assert not verify.verify(BODY, "", HEADER)
+assert not verify.verify(BODY, "", "sha256=" + hmac.new(b"", BODY, "sha256").hexdigest())
