@@ -7,5 +7,4 @@ until grep -q port hubspot.out; do
 	kill -0 $standin
 	sleep 0.05
 done
-export HUBSPOT_URL="http://127.0.0.1:$(sed 's/[^0-9]//g' hubspot.out)"
-bash -eu "$BLOCK"
+HUBSPOT_URL="http://127.0.0.1:$(sed 's/[^0-9]//g' hubspot.out)" bash -eu "$BLOCK"
