@@ -20,6 +20,9 @@ use Osmtalk::Test;
 # Where a page says 8080, a port that is free is meant.
 my $port_in_pages = 8080;
 
+# How many seconds what a page expects may take to come true.
+our $patience = $PostgreSQL::Test::Utils::timeout_default;
+
 # language => how it is run
 my %runs = (
 	sql => \&run_sql,
@@ -349,7 +352,7 @@ sub wait_for_print
 	my ($self, $text) = @_;
 	my $last = $self->{background}[-1] // die "nothing runs in the background\n";
 
-	wait_for(sub { index(slurp_file($last->{log}), $text) >= 0 }, $text)
+	wait_for(sub { index(slurp_file($last->{log}), $text) >= 0 }, $text, $patience)
 	  or die "it does not print '$text' but\n" . slurp_file($last->{log});
 	return;
 }
@@ -359,7 +362,7 @@ sub wait_for_true
 	my ($self, $query) = @_;
 	my $said;
 
-	wait_for(sub { ($said = $self->database->safe_psql('app', $query)) eq 't' }, $query) or die "$query says '$said'\n";
+	wait_for(sub { ($said = $self->database->safe_psql('app', $query)) eq 't' }, $query, $patience) or die "$query says '$said'\n";
 	return;
 }
 
