@@ -15,7 +15,7 @@ my $top = $ENV{SRC};
 
 # ---- links ----
 
-my @pages = (Osmtalk::Docs::pages($top), 'CHANGELOG.md');
+my @pages = (Osmtalk::Docs::pages($top), grep { -e "$top/$_" } 'CHANGELOG.md');
 File::Find::find({ no_chdir => 1, wanted => sub { push @pages, s{^\Q$top\E/}{}r if m{/README\.md\z} } }, "$top/test");
 my %anchors = map { $_ => Osmtalk::Docs::anchors(slurp_file("$top/$_")) } @pages;
 
@@ -77,6 +77,9 @@ my @cases = (
 	[ exists => "<!-- test: exists: too long -->\n```sh\nmake test SUITE=tap   # some\nsudo make install\ntest/bin/demo\n```\n" ],
 	[ failed => "<!-- test: exists: too long -->\n```sh\nmake no-such-target\n```\n", 'No rule' ],
 	[ failed => "<!-- test: exists: too long -->\n```sh\ntest/bin/no-such\n```\n", 'not there' ],
+	[ exists => "<!-- test: exists: make test -->\n```sh\nsudo apt install x \\\n  no/such\n/usr/bin/no-such\n```\n" ],
+	[ failed => "<!-- test: exists: make no-such-test -->\n```sh\nsudo apt install x\n```\n", 'No rule' ],
+	[ failed => "<!-- test: exists: another test does -->\n```sh\nsudo apt install x\n```\n", 'nothing to be looked for' ],
 	[ ran => "```json\n{\"a\": 1}\n```\n" ],
 	[ failed => "```json\n{\"a\": 1,}\n```\n", 'json|expected|malformed' ],
 	[ ran => "```ini\n# a comment\nosmtalk.request_timeout = 10s\n\nosmtalk.trusted_networks = '127.0.0.0/8'\n```\n" ],
@@ -87,10 +90,11 @@ my @cases = (
 	[ ran => "```python\nassert 1 + 1 == 2\n```\n" ],
 	[ failed => "```python\nassert 1 + 1 == 3\n```\n", 'AssertionError' ],
 	[ failed => "<!-- test: background: exit 1 -->\n```sql\nSELECT 1;\n```\n", 'does not start' ],
-	[ ran => "<!-- test: file server.mjs -->\n```js\nimport http from 'node:http';\nhttp.createServer((a, b) => { console.log('asked'); b.end('hello') }).listen(8080, '127.0.0.1');\n```\n" ],
-	[ ran => "<!-- test: background: node server.mjs -->\n<!-- test: prints: asked -->\n```python\n"
+	[ ran => "<!-- test: background -->\n<!-- test: prints: asked -->\n```js\nimport http from 'node:http';\nhttp.createServer((a, b) => { console.log('asked'); b.end('hello') }).listen(8080, '127.0.0.1');\n```\n" ],
+	[ ran => "<!-- test: prints: asked -->\n```python\n"
 		. "import urllib.request\nassert urllib.request.urlopen('http://127.0.0.1:8080').read() == b'hello'\n```\n" ],
 	[ failed => "<!-- test: background: true -->\n```sql\nSELECT 1;\n```\n", 'listens on the page\'s port already' ],
+	[ failed => "<!-- test: background -->\n```text\nSELECT 1;\n```\n", 'cannot be started' ],
 	[ ran => "<!-- test: file lib.py -->\n<!-- test: run: python3 -c 'import lib; assert lib.one() == 1' -->\n```python\ndef one():\n    return 1\n```\n" ],
 );
 my $text = join "\n", map { $_->[1] } @cases;

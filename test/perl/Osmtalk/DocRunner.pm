@@ -26,15 +26,23 @@ our $patience = $PostgreSQL::Test::Utils::timeout_default;
 # language => how it is run
 my %runs = (
 	sql => \&run_sql,
-	sh => \&run_shell,
-	bash => \&run_shell,
 	ini => \&run_settings,
 	conf => \&run_settings,
-	js => sub { my ($self, $text) = @_; return $self->run_program($text, 'block.mjs', 'node') },
-	python => sub { my ($self, $text) = @_; return $self->run_program($text, 'block.py', 'python3') },
-	go => sub { my ($self, $text) = @_; return $self->run_program($text, 'block.go', 'go', 'run') },
 	json => \&run_json,
 );
+
+# and programs: language => the file's name, what runs it
+my %programs = (
+	sh => [ 'block.sh', 'bash', '-eu', '-o', 'pipefail' ],
+	bash => [ 'block.sh', 'bash', '-eu', '-o', 'pipefail' ],
+	js => [ 'block.mjs', 'node' ],
+	python => [ 'block.py', 'python3' ],
+	go => [ 'block.go', 'go', 'run' ],
+);
+for my $language (keys %programs)
+{
+	$runs{$language} = sub { my ($self, $text) = @_; return $self->run_program($language, $text) };
+}
 
 # new(name, blocks): what Osmtalk::Docs::blocks() returns
 sub new
@@ -127,7 +135,7 @@ sub run_block
 	for my $command (arguments($block, 'background'))
 	{
 		$own_way = 1 if $command eq '';
-		$self->start($command eq '' ? $text : $self->with_port($command));
+		$command eq '' ? $self->start($block->{language}, $text) : $self->start('sh', $self->with_port($command));
 	}
 
 	if (arguments($block, 'output'))
@@ -138,12 +146,12 @@ sub run_block
 	for my $command (arguments($block, 'run'))
 	{
 		local $ENV{BLOCK} = $self->file('block', $text);
-		$self->run_shell($self->with_port($command));
+		$self->run_program('sh', $self->with_port($command));
 		$own_way = 1;
 	}
 	if (defined $known)
 	{
-		check_commands($text);
+		check_commands($text, $known);
 	}
 	elsif (!$own_way && !$is_file)
 	{
@@ -207,7 +215,7 @@ sub prepare
 	}
 	my $file = "$ENV{SRC}/test/docs/$name";
 	return $self->run_sql(slurp_file("$file.sql")) if -e "$file.sql";
-	return $self->run_shell(slurp_file("$file.sh")) if -e "$file.sh";
+	return $self->run_program('sh', slurp_file("$file.sh")) if -e "$file.sh";
 	die "there is no test/docs/$name.sql, nor .sh\n";
 }
 
@@ -268,16 +276,10 @@ sub run_sql
 	return $self->command('psql', '-X', '-v', 'ON_ERROR_STOP=1', '-P', 'pager=off', '-f', $self->file('block.sql', $text));
 }
 
-sub run_shell
-{
-	my ($self, $text) = @_;
-
-	return $self->command('bash', '-eu', '-o', 'pipefail', $self->file('block.sh', $text));
-}
-
 sub run_program
 {
-	my ($self, $text, $name, @interpreter) = @_;
+	my ($self, $language, $text) = @_;
+	my ($name, @interpreter) = @{ $programs{$language} };
 
 	return $self->command(@interpreter, $self->file($name, $text));
 }
@@ -319,22 +321,23 @@ sub tail
 	return join '', @lines[ (@lines > 10 ? -10 : 0) .. -1 ];
 }
 
-# Starts a command that goes on; waits until it listens on the page's port.
+# Starts a program that goes on; waits until it listens on the page's port.
 sub start
 {
-	my ($self, $command) = @_;
+	my ($self, $language, $text) = @_;
+	my ($name, @interpreter) = @{ $programs{$language} // die "a block of language '$language' cannot be started\n" };
 	local %ENV = $self->environment;
 	die "something listens on the page's port already\n" if $self->is_listening;
 	my $log = sprintf '%s/background_%d', $self->{dir}, ++$self->{outputs};
-	my $script = $self->file("background_$self->{outputs}.sh", $command);
+	my $script = $self->file("background_$self->{outputs}_$name", $text);
 	# in a group of its own, so that whatever it starts ends with it
-	my $process = Osmtalk::Process->start([ 'env', '-C', $self->{dir}, 'bash', '-eu', $script ], output => $log, group => 1);
+	my $process = Osmtalk::Process->start([ 'env', '-C', $self->{dir}, @interpreter, $script ], output => $log, group => 1);
 
 	push @{ $self->{background} }, { process => $process, log => $log };
 	wait_for(sub {
 			die "it does not start: " . slurp_file($log) if !$process->is_alive;
 			return $self->is_listening;
-		}, "'$command' to listen") or die "nobody listens on the port\n";
+		}, "the program to listen") or die "nobody listens on the port\n";
 	return;
 }
 
@@ -380,32 +383,42 @@ sub same_output
 
 sub trimmed { return $_[0] =~ s/[ \t]+$//gmr =~ s/\A\n+|\n+\z//gr; }
 
-# Whether make knows the targets, and the tree the programs.
+# Whether make knows the targets, and the tree has the programs, that a block names.
+# Where it names none, the reason must: it says then which test does the same.
 sub check_commands
 {
-	my ($text) = @_;
+	my ($text, $reason) = @_;
+	my $known = known_commands($text);
 
-	for my $line (split /\n/, $text)
+	$known += known_commands($reason) if !$known;
+	die "there is nothing to be looked for, neither in the block nor in '$reason'\n" if !$known;
+	return;
+}
+
+sub known_commands
+{
+	my ($text) = @_;
+	my $known = 0;
+
+	for my $line (split /\n/, $text =~ s/\\\n/ /gr)
 	{
 		my @words = split ' ', $line =~ s/(^|\s)#.*//r;
 		shift @words while @words && $words[0] =~ /^(?:sudo|[A-Z_]+=.*)$/;
-		next if !@words;
-		my $command = join ' ', @words;
-		if ($words[0] eq 'make')
+		my $program = $words[0] // '';
+		if ($program eq 'make')
 		{
+			my $command = join ' ', @words;
 			my $said = `cd "$ENV{SRC}" && $command -n 2>&1`;
 			die "$command: $said" if $? != 0;
+			++$known;
 		}
-		elsif ($words[0] =~ m{/})
+		elsif ($program =~ m{^[^/]+/})
 		{
-			die "$words[0] is not there, or no program\n" if !-x "$ENV{SRC}/$words[0]";
-		}
-		else
-		{
-			die "$words[0]: only make and programs of the tree can be looked for\n";
+			die "$program is not there, or no program\n" if !-x "$ENV{SRC}/$program";
+			++$known;
 		}
 	}
-	return;
+	return $known;
 }
 
 1;
