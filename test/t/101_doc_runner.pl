@@ -90,7 +90,7 @@ my @cases = (
 	[ ran => "```python\nassert 1 + 1 == 2\n```\n" ],
 	[ failed => "```python\nassert 1 + 1 == 3\n```\n", 'AssertionError' ],
 	[ failed => "<!-- test: background: exit 1 -->\n```sql\nSELECT 1;\n```\n", 'does not start' ],
-	[ ran => "<!-- test: background -->\n<!-- test: prints: asked -->\n```js\nimport http from 'node:http';\nhttp.createServer((a, b) => { console.log('asked'); b.end('hello') }).listen(8080, '127.0.0.1');\n```\n" ],
+	[ ran => "<!-- test: background -->\n```js\nimport http from 'node:http';\nhttp.createServer((a, b) => { console.log('asked'); b.end('hello') }).listen(8080, '127.0.0.1');\n```\n" ],
 	[ ran => "<!-- test: prints: asked -->\n```python\n"
 		. "import urllib.request\nassert urllib.request.urlopen('http://127.0.0.1:8080').read() == b'hello'\n```\n" ],
 	[ failed => "<!-- test: background: true -->\n```sql\nSELECT 1;\n```\n", 'listens on the page\'s port already' ],
