@@ -64,7 +64,7 @@ sub npm_install
 	  or die "could not copy test/npm\n";
 	my $said = `cd "$dir" && npm ci --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel=error \\
 		--fetch-retries=1 --fetch-timeout=30000 </dev/null 2>&1`;
-	return $? == 0 ? '' : 'npm could not install the packages of test/npm: ' . ($said =~ s/\s+/ /gr);
+	return $? == 0 ? '' : 'npm could not install the packages of test/npm: ' . substr $said =~ s/\s+/ /gr, 0, 200;
 }
 
 # The version of a package that the lock file has.

@@ -14,7 +14,8 @@ use PostgreSQL::Test::Utils qw(append_to_file slurp_file system_or_bail);
 use Osmtalk::Process;
 
 # Options:
-#   tls => true
+#   tls      => true
+#   proxy_to => the server that it stands in front of, in the place of 204
 sub new
 {
 	my ($class, %options) = @_;
@@ -23,6 +24,7 @@ sub new
 	my $scheme = $options{tls} ? 'https' : 'http';
 	my $ssl = $options{tls} ? 'ssl' : '';
 	my $tls = '';
+	my $answer = $options{proxy_to} ? "proxy_pass $options{proxy_to};" : 'return 204;';
 
 	if ($options{tls})
 	{
@@ -45,7 +47,7 @@ http {
 		listen 127.0.0.1:$port $ssl;
 		listen 127.0.0.2:$port $ssl;
 		$tls
-		location / { return 204; }
+		location / { $answer }
 	}
 }
 END

@@ -11,6 +11,7 @@ my %running;
 
 # Starts a command (an array), or a function in a process of its own.
 #   output => file for standard output and error
+#   group  => in a process group of its own: what it starts ends with it
 sub start
 {
 	my ($class, $command, %options) = @_;
@@ -20,6 +21,7 @@ sub start
 	my $pid = fork() // die "could not fork: $!";
 	if ($pid == 0)
 	{
+		POSIX::setpgid(0, 0) if $options{group};
 		open STDIN, '<', '/dev/null';
 		open STDOUT, '>&', $output;
 		open STDERR, '>&', \*STDOUT;
@@ -35,7 +37,9 @@ sub start
 		# not exit(): that would run the parent's END blocks
 		POSIX::_exit(127);
 	}
-	$running{$pid} = 1;
+	# here too, for it may be stopped before the child has come so far
+	POSIX::setpgid($pid, $pid) if $options{group};
+	$running{$pid} = $options{group} ? -$pid : $pid;
 	return bless { pid => $pid }, $class;
 }
 
@@ -56,16 +60,26 @@ sub stop
 	my ($self, $signal) = @_;
 
 	return if !$running{ $self->{pid} };
-	kill $signal // 'TERM', $self->{pid};
+	kill $signal // 'TERM', $running{ $self->{pid} };
 	waitpid $self->{pid}, 0;
 	delete $running{ $self->{pid} };
 	return;
 }
 
+# Waits for its end, and returns its exit status (of a signal, 128 more).
+sub wait
+{
+	my ($self) = @_;
+
+	waitpid $self->{pid}, 0;
+	delete $running{ $self->{pid} };
+	return $? >> 8 || ($? && 128 + $?);
+}
+
 END
 {
 	my $status = $?;    # the test's; waitpid changes it
-	kill 'TERM', keys %running if %running;
+	kill 'TERM', values %running if %running;
 	waitpid $_, 0 for keys %running;
 	$? = $status;
 }

@@ -1,0 +1,2 @@
+-- setup extension: after no_extension, or in a new database
+CREATE EXTENSION osmtalk;
