@@ -85,24 +85,22 @@ $second->quit;
 # psql says it after the first statement of its own at which it has come
 sub hears
 {
-	my ($client) = @_;
+	my ($client, $statement) = @_;
 
-	return $client->query_safe('SELECT 1') =~ /Asynchronous notification "ch" with payload "news"/ ? 1 : 0;
+	return $client->query_safe($statement // 'SELECT 1') =~ /Asynchronous notification "ch" with payload "news"/ ? 1 : 0;
 }
 
 my $listener = client('session');
-$listener->query_safe('LISTEN ch');
+my ($pooled, $bystander) = (client('transaction'), client('transaction'));
+$_->query_safe('LISTEN ch') for $listener, $pooled;
 $node->safe_psql('app', "NOTIFY ch, 'news'");
 ok(wait_for(sub { hears($listener) }, 'the notification'), 'session pooling: LISTEN is told');
-$listener->quit;
-
-$listener = client('transaction');
-my $bystander = client('transaction');
-$listener->query_safe('LISTEN ch');
+is(join('', map { hears($_) } $pooled, $bystander), '00', 'transaction pooling: nobody is, while nobody has the connection');
+$bystander->query_safe('BEGIN');
 $node->safe_psql('app', "NOTIFY ch, 'news'");
-ok(wait_for(sub { hears($bystander) }, 'the notification'), 'transaction pooling: somebody else is');
-ok(!hears($listener), '... and who listens is not');
-$_->quit for $listener, $bystander;
+ok(wait_for(sub { hears($listener) }, 'the notification'), '... and the next time');
+is(hears($bystander, 'COMMIT') . hears($pooled), '10', '... whoever has it');
+$_->quit for $listener, $pooled, $bystander;
 
 unlike(log_since($node), qr/terminated by signal|PANIC/, 'no process crashed');
 done_testing();
