@@ -10,6 +10,9 @@
 #   make soak             a steady load for long, see test/soak/README.md
 #   make valgrind         the server under valgrind, see test/valgrind/README.md
 #   make test-matrix      all tests with other majors of PostgreSQL, in Debians made for that
+#   make deb              Debian packages for all installed majors, see doc/packaging.md
+#   make test-package     such a package from its making to its removal, in Debians made for that
+#   make dist             the archive of a release, as PGXN takes it
 
 EXTENSION = osmtalk
 # the version lives in the control file alone
@@ -63,9 +66,9 @@ include $(PGXS)
 endif
 
 # after PGXS, whose own first target is the default
-.PHONY: demo test bench chaos soak fuzz valgrind test-matrix bench-compare unit install-worker uninstall-worker
+.PHONY: demo test bench chaos soak fuzz valgrind test-matrix test-package deb dist bench-compare unit install-worker uninstall-worker
 
-demo test bench chaos soak fuzz valgrind test-matrix:
+demo test bench chaos soak fuzz valgrind test-matrix test-package deb dist:
 	@test/bin/$@
 
 bench-compare:
