@@ -18,11 +18,11 @@ EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" osmtalk.cont
 # The install script, in this order.  A part must not have the name of a test
 # in test/sql: pg_regress would find it first.
 SQL_PARTS = $(addprefix sql/,roles.sql schema.sql rules.sql tables.sql configuration.sql payloads.sql \
-	delivery.sql endpoints.sql retries.sql statistics.sql secrets.sql leads.sql calls.sql dialing.sql views.sql retention.sql tenants.sql grants.sql)
+	delivery.sql endpoints.sql retries.sql statistics.sql secrets.sql leads.sql calls.sql dialing.sql views.sql retention.sql tenants.sql health.sql grants.sql)
 DATA_built = sql/osmtalk--$(EXTVERSION).sql
 # steps from one version to the next, written by hand: see doc/upgrading.md
 DATA = $(wildcard sql/osmtalk--*--*.sql)
-DOCS = $(wildcard doc/*.md)
+DOCS = $(wildcard doc/*.md doc/monitoring/*)
 ifeq ($(DOCS),)
 undefine DOCS
 endif
@@ -30,7 +30,7 @@ endif
 # The library that is preloaded, and the one that only the worker loads: it
 # brings libcurl, which has no business in the postmaster or in a session.
 MODULE_big = osmtalk
-OBJS = $(addprefix src/,osmtalk.o settings.o fault.o wakeup.o launcher.o load.o makeway.o hush.o ids.o ring.o render.o signing.o egress.o endpoint.o url.o functions.o tenant.o \
+OBJS = $(addprefix src/,osmtalk.o settings.o fault.o wakeup.o launcher.o load.o makeway.o hush.o ids.o ring.o render.o signing.o egress.o endpoint.o url.o functions.o tenant.o installation.o \
 	nested.o rules.o lookup.o insert.o record.o decide.o calls.o)
 SHLIB_LINK = -lcrypto
 WORKER = osmtalk_worker$(DLSUFFIX)

@@ -47,7 +47,7 @@ CREATE TEMP VIEW granted AS
 	UNION ALL SELECT t.oid::regtype::text, g.grantee, g.privilege_type, g.is_grantable, t.typowner FROM pg_type t, aclexplode(coalesce(t.typacl, acldefault('T', t.typowner))) g WHERE t.typnamespace = 'osmtalk'::regnamespace AND t.typelem = 0
 	UNION ALL SELECT 'schema', g.grantee, g.privilege_type, g.is_grantable, n.nspowner FROM pg_namespace n, aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) g WHERE n.nspname = 'osmtalk';
 SELECT is_empty($$ SELECT * FROM granted WHERE grantee = 0 $$, 'nothing is PUBLIC''s: no table, column, function, type, nor the schema');
-SELECT is_empty($$ SELECT * FROM granted WHERE grantee NOT IN (owner, 'osmtalk_app'::regrole, 'osmtalk_admin'::regrole, 'osmtalk_monitor'::regrole) $$, 'nor anybody''s but the group roles''');
+SELECT is_empty($$ SELECT * FROM granted WHERE grantee NOT IN (owner, 'osmtalk_app'::regrole, 'osmtalk_admin'::regrole, 'osmtalk_monitor'::regrole, 'pg_monitor'::regrole) $$, 'nor anybody''s but the group roles'' and pg_monitor''s');
 SELECT is_empty($$ SELECT * FROM granted WHERE grantee <> owner AND (is_grantable OR privilege_type IN ('TRUNCATE', 'REFERENCES', 'TRIGGER', 'CREATE', 'MAINTAIN')) $$, 'who can pass nothing on, and truncate, refer to, or put triggers on nothing');
 SELECT is_empty($$ SELECT p.oid::regprocedure FROM pg_proc p JOIN granted g ON g.object = p.oid::regprocedure::text WHERE p.prorettype = 'trigger'::regtype AND g.grantee <> g.owner $$, 'nobody may execute a trigger function');
 SELECT is_empty($$ SELECT * FROM granted WHERE object IN ('osmtalk.org_settings.webhook_secret', 'osmtalk.campaigns.webhook_secret') AND privilege_type = 'SELECT' AND grantee <> owner $$, 'nobody may read a secret');

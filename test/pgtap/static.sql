@@ -92,7 +92,7 @@ SELECT is_empty($$
 SELECT results_eq($$
 	SELECT p.proname::text COLLATE "default" FROM pg_proc p WHERE p.pronamespace = 'osmtalk'::regnamespace AND p.prosecdef
 	   AND p.prorettype <> 'trigger'::regtype ORDER BY p.proname $$,
-	ARRAY['adopt', 'apply_retention', 'disable_endpoint', 'disable_tenant_isolation', 'enable_endpoint', 'enable_tenant_isolation', 'pause', 'place_call', 'place_next_call', 'redeliver',
+	ARRAY['adopt', 'apply_retention', 'disable_endpoint', 'disable_tenant_isolation', 'enable_endpoint', 'enable_tenant_isolation', 'health', 'pause', 'place_call', 'place_next_call', 'redeliver',
 		  'requeue_lead', 'reset_statistics', 'resume',
 		  'rotate_webhook_secret', 'send_test_event', 'wait_until_drained'],
 	'and these functions for users');

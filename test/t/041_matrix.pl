@@ -12,7 +12,7 @@ use PostgreSQL::Test::Utils qw(append_to_file slurp_file);
 use Test::More;
 
 my $node = new_cluster('main');
-my @roles = qw(osmtalk_app osmtalk_admin osmtalk_monitor);
+my @roles = qw(osmtalk_app osmtalk_admin osmtalk_monitor pg_monitor);
 
 $node->safe_psql('postgres', 'SET client_min_messages = error; CREATE EXTENSION osmtalk');
 
