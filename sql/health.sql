@@ -113,7 +113,8 @@ BEGIN
 		message := format('Results of deliveries cannot be recorded, so nothing is sent. The last error: %s.', osmtalk.quoted(worst.last_error));
 		fix := 'Remove the cause: a full disk, a read-only server, a lock on the outbox, a synchronous standby that is away. Sending goes on by itself.';
 	ELSE
-		message := format('There is no worker, and nothing is sent: %s.', trim(BOTH '"' FROM osmtalk.quoted(worst.state)))
+		message := format('There is no worker, and nothing is sent: %s.',
+						  trim(BOTH '"' FROM osmtalk.quoted(regexp_replace(worst.state, '^(no worker|stopped): ', ''))))
 			|| CASE WHEN worst.state LIKE '%last_error%' THEN format(' The last error: %s.', osmtalk.quoted(worst.last_error)) ELSE '' END;
 		fix := CASE
 			WHEN worst.state LIKE 'no worker: no background%' THEN
