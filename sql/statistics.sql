@@ -107,7 +107,7 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 15
 BEGIN ATOMIC
 	SELECT coalesce((osmtalk.latency_bounds())[t.i] / 1000.0, 'infinity')::double precision,
 		   (sum(t.n) OVER (ORDER BY t.i))::bigint
-	  FROM unnest(latencies) WITH ORDINALITY t (n, i);
+	  FROM unnest(latencies) WITH ORDINALITY t (n, i) ORDER BY t.i;
 END;
 COMMENT ON FUNCTION osmtalk.latency_buckets(bigint[]) IS
 'A histogram of latency_bounds() with a row for each bound, in seconds: how many answers took so long or less; the last is infinity, with all of them';

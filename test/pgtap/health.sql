@@ -5,7 +5,7 @@
 \set ON_ERROR_STOP on
 BEGIN;
 SET LOCAL search_path = public;
-SELECT plan(45);
+SELECT plan(47);
 
 INSERT INTO osmtalk.org_settings (org_id, default_webhook_url, webhook_secret) VALUES ('org', 'https://org.example/token', 'a secret of the organisation'), ('quiet', NULL, NULL);
 INSERT INTO osmtalk.campaigns (id, org_id, name) VALUES ('cmp', 'org', 'Campaign');
@@ -167,8 +167,25 @@ EXCEPTION
 		RETURN 'refused';
 END
 $$;
-SELECT results_eq($$ SELECT r, pg_temp.asks(r) FROM unnest('{osmtalk_monitor,osmtalk_admin,osmtalk_test_server,osmtalk_app}'::name[]) r $$,
-	$$ VALUES ('osmtalk_monitor'::name, 'ok'), ('osmtalk_admin', 'ok'), ('osmtalk_test_server', 'ok'), ('osmtalk_app', 'refused') $$, 'administrators, monitoring, and the server''s own, with pg_monitor');
+SELECT results_eq($$ SELECT pg_temp.asks(r) FROM unnest('{osmtalk_monitor,osmtalk_admin,osmtalk_test_server,osmtalk_app}'::name[]) r $$,
+	'{ok,ok,ok,refused}'::text[], 'administrators, monitoring, and the server''s own, with pg_monitor');
+CREATE FUNCTION pg_temp.reads(role name, command text) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE format('SET LOCAL ROLE %I', role);
+	EXECUTE command;
+	RAISE EXCEPTION USING ERRCODE = 'P0999';
+EXCEPTION
+	WHEN SQLSTATE 'P0999' THEN
+		RETURN true;
+	WHEN insufficient_privilege THEN
+		RETURN false;
+END
+$$;
+SELECT is_empty($$ SELECT c FROM unnest('{worker_status,not_adopted,in_flight,retained,stat_delivery,stat_endpoint,oldest_due()}'::text[]) c WHERE NOT pg_temp.reads('osmtalk_test_server', 'SELECT * FROM osmtalk.' || c) $$,
+	'who sees how workers and endpoints do');
+SELECT is_empty($$ SELECT c FROM unnest(ARRAY['* FROM osmtalk.deliveries', '* FROM osmtalk.campaign_report', '* FROM osmtalk.org_settings', '1 FROM osmtalk.leads', 'id FROM osmtalk.calls', '1 FROM osmtalk.events',
+		'1 FROM osmtalk.delivery_attempts', '1 FROM osmtalk.dnc_entries', 'url FROM osmtalk.endpoints', 'osmtalk.pause()', 'osmtalk.check_secrets()', 'osmtalk.installation()', 'osmtalk.reset_statistics()']) c
+	 WHERE pg_temp.reads('osmtalk_test_server', 'SELECT ' || c) $$, 'and neither what calls there were, nor a URL, and changes nothing');
 
 SELECT * FROM finish();
 ROLLBACK;
