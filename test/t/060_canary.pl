@@ -316,7 +316,7 @@ $places_of_tokens{'every column of every table and view of osmtalk but those of 
 };
 $places_of_tokens{'the views, as a role sees them that may read nothing else'} = sub {
 	map { my $view = $_; $_[0]->in_text($node->safe_psql($db, "SET ROLE monitor; COPY (SELECT * FROM osmtalk.$view) TO stdout")) }
-	  qw(deliveries worker_status campaign_report due_leads stale_calls retained);
+	  qw(deliveries worker_status campaign_report due_leads stale_calls retained stat_endpoint health());
 };
 
 sub scan
