@@ -32,11 +32,8 @@ AS 'MODULE_PATHNAME', 'osmtalk_show_installation';
 COMMENT ON FUNCTION osmtalk.installation() IS
 'Internal: osmtalk''s library in this session (whether it is the preloaded one, its version, its OpenSSL), what this database''s worker sends with, settings, and how many requests at once a worker has descriptors for';
 
-/*
- * The first of each queue, from one to the next by the index; and of those
- * that wait for their time.  What waits for its endpoint is not due.
- */
-CREATE FUNCTION osmtalk.oldest_due(OUT event_id text, OUT due_at timestamptz)
+-- from one to the next by the index
+CREATE FUNCTION osmtalk.queues() RETURNS SETOF bigint
 LANGUAGE sql STABLE
 BEGIN ATOMIC
 	WITH RECURSIVE queue (hash) AS (
@@ -45,8 +42,19 @@ BEGIN ATOMIC
 		SELECT n.hash FROM queue q
 		 CROSS JOIN LATERAL (SELECT o.endpoint_hash AS hash FROM osmtalk.outbox o
 							  WHERE o.endpoint_hash > q.hash ORDER BY o.endpoint_hash LIMIT 1) n)
+	SELECT q.hash FROM queue q;
+END;
+COMMENT ON FUNCTION osmtalk.queues() IS 'Internal: which endpoint_hash there are in the outbox';
+
+/*
+ * The first of each queue, and of those that wait for their time.  What waits
+ * for its endpoint is not due.
+ */
+CREATE FUNCTION osmtalk.oldest_due(OUT event_id text, OUT due_at timestamptz)
+LANGUAGE sql STABLE
+BEGIN ATOMIC
 	SELECT d.event_id, d.due_at FROM (
-		SELECT f.event_id, f.due_at FROM queue q
+		SELECT f.event_id, f.due_at FROM osmtalk.queues() q (hash)
 		 CROSS JOIN LATERAL (SELECT o.event_id, o.due_at FROM osmtalk.outbox o
 							  WHERE o.endpoint_hash = q.hash AND o.origin = osmtalk.current_origin()
 								AND o.due_at <= statement_timestamp()
@@ -340,16 +348,39 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION osmtalk.check_dead_events() IS 'Internal, of health(): events that failed for good within the hour';
 
+/*
+ * Rows of another database stay where they are, and ours go; so they come to
+ * be the first of their queue, if they were not from the beginning.  Only if
+ * there are any are they counted.
+ */
 CREATE FUNCTION osmtalk.check_adoption(OUT status osmtalk.health_status, OUT message text, OUT fix text)
-LANGUAGE sql STABLE
-BEGIN ATOMIC
-	SELECT CASE WHEN n.events = 0 AND n.calls = 0 THEN 'ok' ELSE 'warn' END::osmtalk.health_status,
-		   CASE WHEN n.events = 0 AND n.calls = 0 THEN 'No row is of another database.'
-				ELSE format('This database is a copy: %s events and %s undecided calls of another are neither sent nor timed out.', n.events, n.calls) END,
-		   CASE WHEN n.events > 0 OR n.calls > 0 THEN
-				'If this one takes over from the other: SELECT osmtalk.adopt(); if not, to drop them: SELECT osmtalk.adopt(discard => true);' END
-	  FROM osmtalk.not_adopted n;
-END;
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	foreign_events bigint := 0;
+	foreign_calls bigint;
+BEGIN
+	PERFORM FROM osmtalk.queues() q (hash)
+	  CROSS JOIN LATERAL (
+		(SELECT o.origin FROM osmtalk.outbox o WHERE o.endpoint_hash = q.hash ORDER BY o.id LIMIT 1)
+		UNION ALL
+		(SELECT o.origin FROM osmtalk.outbox o WHERE o.endpoint_hash = q.hash ORDER BY o.id DESC LIMIT 1)) e
+	  WHERE e.origin <> osmtalk.current_origin() LIMIT 1;
+	IF FOUND THEN
+		SELECT n.events INTO foreign_events FROM osmtalk.not_adopted n;
+	END IF;
+	SELECT n.calls INTO foreign_calls FROM osmtalk.not_adopted n;
+	IF foreign_events = 0 AND foreign_calls = 0 THEN
+		status := 'ok';
+		message := 'No row is of another database.';
+	ELSE
+		status := 'warn';
+		message := format('This database is a copy: %s events and %s undecided calls of another are neither sent nor timed out.', foreign_events, foreign_calls);
+		fix := 'If this one takes over from the other: SELECT osmtalk.adopt(); if not, to drop them: SELECT osmtalk.adopt(discard => true);';
+	END IF;
+END
+$$;
 COMMENT ON FUNCTION osmtalk.check_adoption() IS 'Internal, of health(): rows that wait for adopt()';
 
 /*
@@ -472,6 +503,7 @@ SET search_path = pg_catalog, pg_temp
 -- who has locked a table is not waited for: the check says so
 SET lock_timeout = '1s'
 -- a few rows by index; the tables may never have been analyzed
+SET enable_seqscan = off
 SET jit = off
 AS $$
 BEGIN

@@ -5,7 +5,7 @@
 \set ON_ERROR_STOP on
 BEGIN;
 SET LOCAL search_path = public;
-SELECT plan(47);
+SELECT plan(49);
 
 INSERT INTO osmtalk.org_settings (org_id, default_webhook_url, webhook_secret) VALUES ('org', 'https://org.example/token', 'a secret of the organisation'), ('quiet', NULL, NULL);
 INSERT INTO osmtalk.campaigns (id, org_id, name) VALUES ('cmp', 'org', 'Campaign');
@@ -111,6 +111,13 @@ INSERT INTO osmtalk.events (id, type, org_id, body) VALUES ('evt_x', 't', 'org',
 INSERT INTO osmtalk.outbox (event_id, origin) VALUES ('evt_x', '1/1');
 SELECT matches(pg_temp.of('adoption'), '^warn \| This database is a copy: 1 events and 0 undecided calls of another .* SELECT osmtalk\.adopt\(\);', 'rows of another database');
 SELECT is(pg_temp.others('adoption'), NULL, 'nothing else');
+INSERT INTO osmtalk.calls (id, org_id, placed_at, status, origin) VALUES ('call_x', 'org', now(), 'in_progress', '1/1'), ('call_y', 'org', now(), 'in_progress', 'discarded');
+DELETE FROM osmtalk.outbox;
+SELECT matches(pg_temp.of('adoption'), '^warn \| This database is a copy: 0 events and 1 undecided calls', 'or calls of another');
+INSERT INTO osmtalk.events (id, type, org_id, body) SELECT 'evt_' || i, 't', 'org', '{}' FROM generate_series(1, 9) i;
+INSERT INTO osmtalk.outbox (id, event_id, endpoint_hash) SELECT i, 'evt_' || i, 7 + i % 2 FROM generate_series(1, 8) i;
+INSERT INTO osmtalk.outbox (id, event_id, endpoint_hash, origin) VALUES (9, 'evt_9', 8, '1/1');
+SELECT matches(pg_temp.of('adoption'), '^warn \| This database is a copy: 1 events and 1 undecided calls', 'also at the end of a queue');
 ROLLBACK TO s;
 
 -- ---- configuration ----
@@ -153,7 +160,7 @@ ROLLBACK TO s;
 -- ---- who may ask ----
 
 CREATE ROLE osmtalk_test_server IN ROLE pg_monitor;
-CREATE FUNCTION pg_temp.asks(role name) RETURNS text LANGUAGE plpgsql AS $$
+CREATE FUNCTION pg_temp.asks(role text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
 	got text;
 BEGIN
@@ -167,9 +174,9 @@ EXCEPTION
 		RETURN 'refused';
 END
 $$;
-SELECT results_eq($$ SELECT pg_temp.asks(r) FROM unnest('{osmtalk_monitor,osmtalk_admin,osmtalk_test_server,osmtalk_app}'::name[]) r $$,
+SELECT results_eq($$ SELECT pg_temp.asks(r) FROM unnest('{osmtalk_monitor,osmtalk_admin,osmtalk_test_server,osmtalk_app}'::text[]) r $$,
 	'{ok,ok,ok,refused}'::text[], 'administrators, monitoring, and the server''s own, with pg_monitor');
-CREATE FUNCTION pg_temp.reads(role name, command text) RETURNS boolean LANGUAGE plpgsql AS $$
+CREATE FUNCTION pg_temp.reads(role text, command text) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
 	EXECUTE format('SET LOCAL ROLE %I', role);
 	EXECUTE command;
