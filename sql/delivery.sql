@@ -244,21 +244,25 @@ COMMENT ON FUNCTION osmtalk.resume() IS
 CREATE FUNCTION osmtalk.wait_until_drained(timeout interval DEFAULT '30 s') RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+-- to compile a query takes longer than what it asks about
+SET jit = off
 AS $$
 DECLARE
 	deadline constant timestamptz := clock_timestamp() + coalesce(timeout, interval '30 s');
+	own_origin constant text := osmtalk.current_origin();
+	everybodys constant boolean := osmtalk.sees_every_org();
 	pause double precision := 0.002;
 BEGIN
 	LOOP
 		PERFORM FROM osmtalk.outbox o
-		  WHERE o.origin = osmtalk.current_origin() AND o.due_at <= clock_timestamp()
+		  WHERE o.origin = own_origin AND o.due_at <= clock_timestamp()
 			AND (o.endpoint_hash <> osmtalk.waiting_queue()
 				 OR NOT EXISTS (SELECT FROM osmtalk.waiting w WHERE w.outbox_id = o.id AND w.endpoint_id IS NOT NULL))
-			AND (osmtalk.sees_every_org() OR osmtalk.sees_org((SELECT e.org_id FROM osmtalk.events e WHERE e.id = o.event_id)))
+			AND (everybodys OR osmtalk.sees_org((SELECT e.org_id FROM osmtalk.events e WHERE e.id = o.event_id)))
 		  LIMIT 1;
 		IF NOT FOUND THEN
 			PERFORM FROM osmtalk.in_flight f
-			  WHERE osmtalk.sees_every_org() OR osmtalk.sees_org((SELECT e.org_id FROM osmtalk.events e WHERE e.id = f.event_id))
+			  WHERE everybodys OR osmtalk.sees_org((SELECT e.org_id FROM osmtalk.events e WHERE e.id = f.event_id))
 			  LIMIT 1;
 			IF NOT FOUND THEN
 				RETURN true;

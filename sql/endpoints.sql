@@ -74,8 +74,7 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	old_url text;
-	new_url text;
+	old_id text;
 BEGIN
 	IF TG_RELID NOT IN ('osmtalk.org_settings'::regclass, 'osmtalk.campaigns'::regclass) THEN
 		PERFORM osmtalk.refuse_trigger(TG_RELID);
@@ -84,22 +83,29 @@ BEGIN
 		DELETE FROM osmtalk.endpoints e WHERE NOT osmtalk.is_configured(e.org_id, e.url);
 		RETURN NULL;
 	END IF;
+	-- a URL can hold a token: no statement has it among its parameters
 	IF TG_RELID = 'osmtalk.campaigns'::regclass THEN
-		old_url := CASE WHEN TG_OP <> 'INSERT' THEN OLD.webhook_url END;
-		new_url := CASE WHEN TG_OP <> 'DELETE' THEN NEW.webhook_url END;
+		IF TG_OP <> 'DELETE' THEN
+			INSERT INTO osmtalk.endpoints (id, org_id, url)
+			SELECT osmtalk.endpoint_id(c.org_id, c.webhook_url), c.org_id, c.webhook_url
+			  FROM osmtalk.campaigns c WHERE c.id = NEW.id AND c.webhook_url <> ''
+			ON CONFLICT DO NOTHING;
+		END IF;
+		IF TG_OP <> 'INSERT' THEN
+			old_id := osmtalk.endpoint_id(OLD.org_id, OLD.webhook_url);
+		END IF;
 	ELSE
-		old_url := CASE WHEN TG_OP <> 'INSERT' THEN OLD.default_webhook_url END;
-		new_url := CASE WHEN TG_OP <> 'DELETE' THEN NEW.default_webhook_url END;
+		IF TG_OP <> 'DELETE' THEN
+			INSERT INTO osmtalk.endpoints (id, org_id, url)
+			SELECT osmtalk.endpoint_id(s.org_id, s.default_webhook_url), s.org_id, s.default_webhook_url
+			  FROM osmtalk.org_settings s WHERE s.org_id = NEW.org_id AND s.default_webhook_url <> ''
+			ON CONFLICT DO NOTHING;
+		END IF;
+		IF TG_OP <> 'INSERT' THEN
+			old_id := osmtalk.endpoint_id(OLD.org_id, OLD.default_webhook_url);
+		END IF;
 	END IF;
-	IF new_url <> '' THEN
-		INSERT INTO osmtalk.endpoints (id, org_id, url)
-		VALUES (osmtalk.endpoint_id(NEW.org_id, new_url), NEW.org_id, new_url)
-		ON CONFLICT DO NOTHING;
-	END IF;
-	IF old_url <> '' THEN
-		DELETE FROM osmtalk.endpoints e
-		 WHERE e.id = osmtalk.endpoint_id(OLD.org_id, old_url) AND NOT osmtalk.is_configured(e.org_id, e.url);
-	END IF;
+	DELETE FROM osmtalk.endpoints e WHERE e.id = old_id AND NOT osmtalk.is_configured(e.org_id, e.url);
 	RETURN NULL;
 END
 $$;
@@ -175,7 +181,7 @@ COMMENT ON FUNCTION osmtalk.probe_pause(int) IS
  * a retry schedule.
  */
 CREATE FUNCTION osmtalk.note_results(
-	org_ids text[], urls text[], succeeded boolean[], failures int[], retried boolean[], gone boolean[],
+	endpoint_ids text[], succeeded boolean[], failures int[], retried boolean[], gone boolean[],
 	first_failures timestamptz[], last_times timestamptz[], errors text[], dead_events text[]) RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -187,19 +193,13 @@ DECLARE
 BEGIN
 	-- in one order, so that two workers do not wait for each other
 	FOR n IN
-		SELECT t.*, osmtalk.endpoint_id(t.org_id, t.url) AS id
-		  FROM unnest(org_ids, urls, succeeded, failures, retried, gone, first_failures, last_times, errors, dead_events)
-			   t (org_id, url, succeeded, failures, retried, gone, first_failure_at, last_at, error, dead_event)
-		 ORDER BY 11
+		SELECT t.*
+		  FROM unnest(endpoint_ids, succeeded, failures, retried, gone, first_failures, last_times, errors, dead_events)
+			   t (id, succeeded, failures, retried, gone, first_failure_at, last_at, error, dead_event)
+		 ORDER BY t.id
 	LOOP
 		SELECT * INTO was FROM osmtalk.endpoints e WHERE e.id = n.id FOR NO KEY UPDATE;
-		IF NOT FOUND THEN
-			-- configured, and the row lost to a change at the same moment
-			INSERT INTO osmtalk.endpoints (id, org_id, url)
-			SELECT n.id, n.org_id, n.url WHERE osmtalk.is_configured(n.org_id, n.url)
-			ON CONFLICT DO NOTHING RETURNING * INTO was;
-			CONTINUE WHEN was.id IS NULL;
-		END IF;
+		CONTINUE WHEN NOT FOUND; -- it is not configured any more
 		ep := was;
 		IF n.succeeded THEN
 			ep.consecutive_failures := 0;
@@ -253,7 +253,7 @@ BEGIN
 	PERFORM osmtalk.send_notices();
 END
 $$;
-COMMENT ON FUNCTION osmtalk.note_results(text[], text[], boolean[], int[], boolean[], boolean[], timestamptz[], timestamptz[], text[], text[]) IS
+COMMENT ON FUNCTION osmtalk.note_results(text[], boolean[], int[], boolean[], boolean[], timestamptz[], timestamptz[], text[], text[]) IS
 'Internal: takes note of attempts, an element of each array for an endpoint: whether one succeeded, how many failed after it, whether there is a retry schedule, whether 410 came; when the first failed and the last ended, its error, an event that will not be tried again';
 
 /*

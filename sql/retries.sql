@@ -141,7 +141,7 @@ COMMENT ON FUNCTION osmtalk.waiting_queue() IS
  * tables of any size (see statements.c).
  */
 CREATE FUNCTION osmtalk.wait_for_retry(
-	endpoint_hash bigint, outbox_id bigint, attempt int, org_id text, url text, schedule interval[],
+	endpoint_hash bigint, outbox_id bigint, attempt int, endpoint_id text, schedule interval[],
 	http_status int, retry_after interval, OUT slot smallint)
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -151,7 +151,7 @@ DECLARE
 	due timestamptz;
 BEGIN
 	IF NOT osmtalk.is_retryable(http_status, (SELECT e.permanent_statuses FROM osmtalk.endpoints e
-											 WHERE e.id = osmtalk.endpoint_id(wait_for_retry.org_id, wait_for_retry.url)))
+											 WHERE e.id = wait_for_retry.endpoint_id))
 	THEN
 		RETURN;
 	END IF;
@@ -172,7 +172,7 @@ BEGIN
 	END IF;
 END
 $$;
-COMMENT ON FUNCTION osmtalk.wait_for_retry(bigint, bigint, int, text, text, interval[], int, interval) IS
+COMMENT ON FUNCTION osmtalk.wait_for_retry(bigint, bigint, int, text, interval[], int, interval) IS
 'Internal: has the outbox row wait for its next attempt, that one having failed; returns the event''s slot, or null if there is to be none';
 
 CREATE FUNCTION osmtalk.put_waiting(endpoint_hashes bigint[], outbox_ids bigint[], endpoint_ids text[]) RETURNS void

@@ -36,7 +36,7 @@ RETURN ARRAY(SELECT t.x + t.y FROM unnest(a, b) WITH ORDINALITY t (x, y, i) ORDE
 COMMENT ON FUNCTION osmtalk.add_counts(bigint[], bigint[]) IS 'Internal: the sums of two histograms';
 
 CREATE FUNCTION osmtalk.add_to_counters(
-	org_ids text[], urls text[], attempts bigint[], delivered bigint[], retried bigint[], failed bigint[],
+	endpoint_ids text[], attempts bigint[], delivered bigint[], retried bigint[], failed bigint[],
 	total_ms double precision[], latencies text[]) RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
@@ -46,10 +46,10 @@ DECLARE
 BEGIN
 	-- in one order, so that two workers do not wait for each other; the one of all, which each writes, last
 	FOR n IN
-		SELECT coalesce(osmtalk.endpoint_id(t.org_id, t.url), '') AS id, t.*
-		  FROM unnest(org_ids, urls, attempts, delivered, retried, failed, total_ms, latencies)
-			   t (org_id, url, attempts, delivered, retried, failed, total_ms, latencies)
-		 ORDER BY 1 DESC
+		SELECT t.*
+		  FROM unnest(endpoint_ids, attempts, delivered, retried, failed, total_ms, latencies)
+			   t (id, attempts, delivered, retried, failed, total_ms, latencies)
+		 ORDER BY t.id DESC
 	LOOP
 		INSERT INTO osmtalk.endpoint_counters AS c
 			(endpoint_id, attempts, delivered, retried, failed, total_ms, latencies, last_failed_at)
@@ -65,8 +65,8 @@ BEGIN
 	END LOOP;
 END
 $$;
-COMMENT ON FUNCTION osmtalk.add_to_counters(text[], text[], bigint[], bigint[], bigint[], bigint[], double precision[], text[]) IS
-'Internal: adds what a worker has done, an element of each array for an endpoint; those of a null organisation and URL for all of them';
+COMMENT ON FUNCTION osmtalk.add_to_counters(text[], bigint[], bigint[], bigint[], bigint[], double precision[], text[]) IS
+'Internal: adds what a worker has done, an element of each array for an endpoint; one with an empty id is for all of them';
 
 CREATE FUNCTION osmtalk.forget_counters() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER

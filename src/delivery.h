@@ -87,7 +87,7 @@ typedef struct OsmtalkDelivery
 	bool posted;		 /* the request was begun */
 	int fd;				 /* of its connection, once it is posted; -1: not known */
 	int turns;			 /* of libcurl's since then */
-	uint64 received;	 /* on the connection before */
+	uint64 received;	 /* on the connection, when it was first looked at */
 	bool flooded;		 /* more came since than any answer takes */
 	OsmtalkHead head;	 /* of the answer, as far as it was read */
 	size_t header_bytes; /* read of the answer */

@@ -37,4 +37,9 @@ extern PGDLLEXPORT size_t osmtalk_endpoint_name(const char *url, size_t len, cha
  */
 extern PGDLLEXPORT int64_t osmtalk_endpoint_of(const char *url, size_t len, char name[OSMTALK_ENDPOINT_LEN]);
 
+/* The id of an organisation's URL in osmtalk.endpoints; with its NUL.  Throws. */
+#define OSMTALK_ENDPOINT_ID_LEN 28
+extern PGDLLEXPORT void osmtalk_endpoint_id_of(const char *org_id, size_t org_id_len, const char *url, size_t url_len,
+											   char id[OSMTALK_ENDPOINT_ID_LEN]);
+
 #endif

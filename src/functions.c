@@ -174,33 +174,44 @@ osmtalk_endpoint_hash(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(osmtalk_endpoint_of(VARDATA_ANY(url), VARSIZE_ANY_EXHDR(url), name));
 }
 
-/* Of 96 bits, so that nobody finds another organisation and URL with the same. */
-Datum
-osmtalk_endpoint_id(PG_FUNCTION_ARGS)
+/* Of 96 bits of a SHA-256, so that nobody finds another organisation and URL with the same. */
+void
+osmtalk_endpoint_id_of(const char *org_id, size_t org_id_len, const char *url, size_t url_len, char id[OSMTALK_ENDPOINT_ID_LEN])
 {
 	static const char digits[] = "0123456789abcdef";
-	text *org_id = PG_GETARG_TEXT_PP(0);
-	text *url = PG_GETARG_TEXT_PP(1);
 	pg_cryptohash_ctx *context = pg_cryptohash_create(PG_SHA256);
 	uint8 hash[PG_SHA256_DIGEST_LENGTH];
-	char id[3 + 24 + 1] = "ep_";
+	char *p = id;
 
 	/* no URL has a line's end in it: it separates them */
 	if (context == NULL || pg_cryptohash_init(context) < 0 ||
-		pg_cryptohash_update(context, (const uint8 *) VARDATA_ANY(org_id), VARSIZE_ANY_EXHDR(org_id)) < 0 ||
+		pg_cryptohash_update(context, (const uint8 *) org_id, org_id_len) < 0 ||
 		pg_cryptohash_update(context, (const uint8 *) "\n", 1) < 0 ||
-		pg_cryptohash_update(context, (const uint8 *) VARDATA_ANY(url), VARSIZE_ANY_EXHDR(url)) < 0 ||
+		pg_cryptohash_update(context, (const uint8 *) url, url_len) < 0 ||
 		pg_cryptohash_final(context, hash, sizeof(hash)) < 0)
 		ereport(ERROR,
 				errcode(ERRCODE_INTERNAL_ERROR),
 				errmsg("could not compute a SHA-256"));
 	pg_cryptohash_free(context);
-	for (int i = 0; i < 12; i++)
+	*p++ = 'e';
+	*p++ = 'p';
+	*p++ = '_';
+	for (int i = 0; p < id + OSMTALK_ENDPOINT_ID_LEN - 1; i++)
 	{
-		id[3 + 2 * i] = digits[hash[i] >> 4];
-		id[4 + 2 * i] = digits[hash[i] & 15];
+		*p++ = digits[hash[i] >> 4];
+		*p++ = digits[hash[i] & 15];
 	}
-	id[3 + 24] = '\0';
+	*p = '\0';
+}
+
+Datum
+osmtalk_endpoint_id(PG_FUNCTION_ARGS)
+{
+	text *org_id = PG_GETARG_TEXT_PP(0);
+	text *url = PG_GETARG_TEXT_PP(1);
+	char id[OSMTALK_ENDPOINT_ID_LEN];
+
+	osmtalk_endpoint_id_of(VARDATA_ANY(org_id), VARSIZE_ANY_EXHDR(org_id), VARDATA_ANY(url), VARSIZE_ANY_EXHDR(url), id);
 	PG_RETURN_TEXT_P(cstring_to_text(id));
 }
 

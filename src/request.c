@@ -35,10 +35,11 @@
 /*
  * What is neither header nor body of an answer (chunk extensions, records of
  * TLS) comes to no callback and may be without end: so much comes on the
- * connection at most.  An ordinary answer is over before it is looked at.
+ * connection at most, from some turns of libcurl's on: an ordinary answer is
+ * over before anybody counts.
  */
 #define MOST_RECEIVED (512 * 1024)
-#define FEW_TURNS 2
+#define FEW_TURNS 8
 
 /* libcurl fills it up to a hundred times in one turn, during which others wait */
 #define BUFFER_SIZE 4096
@@ -116,7 +117,11 @@ progress_callback(void *arg, curl_off_t down_total, curl_off_t down, curl_off_t 
 {
 	OsmtalkDelivery *d = arg;
 
-	if (d->fd >= 0 && ++d->turns > FEW_TURNS)
+	if (d->fd < 0 || ++d->turns < FEW_TURNS)
+		return 0;
+	if (d->turns == FEW_TURNS)
+		d->received = received_on(d->fd);
+	else
 		d->flooded = received_on(d->fd) > d->received + MOST_RECEIVED;
 	return d->flooded;
 }
@@ -265,7 +270,6 @@ prereq_callback(void *arg, char *remote_ip, char *local_ip, int remote_port, int
 	}
 	d->posted = fd < 0 || is_open(fd);
 	d->fd = fd;
-	d->received = received_on(fd);
 	return CURL_PREREQFUNC_OK;
 }
 

@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "endpoint.h"
 #include "ownership.h"
 #include "retries.h"
 #include "slot.h"
@@ -21,14 +22,14 @@ static OsmtalkStatement wait_for_retries = {
 	"osmtalk: record results",
 	"SELECT k.number, w.slot"
 	"  FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4),"
-	"				   pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7), pg_catalog.unnest($8))"
-	"		WITH ORDINALITY k (endpoint_hash, id, attempt, org_id, url, schedule, http_status, retry_after, number),"
-	"		LATERAL osmtalk.wait_for_retry(k.endpoint_hash, k.id, k.attempt, k.org_id, k.url,"
+	"				   pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7))"
+	"		WITH ORDINALITY k (endpoint_hash, id, attempt, endpoint_id, schedule, http_status, retry_after, number),"
+	"		LATERAL osmtalk.wait_for_retry(k.endpoint_hash, k.id, k.attempt, k.endpoint_id,"
 	"			k.schedule::pg_catalog.interval[], k.http_status,"
 	"			pg_catalog.make_interval(secs => k.retry_after)) w (slot)"
 	" WHERE w.slot IS NOT NULL",
-	8,
-	{INT8ARRAYOID, INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID, FLOAT8ARRAYOID}};
+	7,
+	{INT8ARRAYOID, INT8ARRAYOID, INT4ARRAYOID, TEXTARRAYOID, TEXTARRAYOID, INT4ARRAYOID, FLOAT8ARRAYOID}};
 
 static OsmtalkStatement put_waiting = {
 	"osmtalk: have events wait",
@@ -68,23 +69,24 @@ wait_for_their_retries(OsmtalkDelivery **failed, int n)
 {
 	Datum *values = palloc(n * wait_for_retries.nargs * sizeof(Datum));
 	bool *isnull = palloc0(n * wait_for_retries.nargs * sizeof(bool));
-	Datum arrays[8];
+	Datum arrays[7];
 
 	for (int i = 0; i < n; i++)
 	{
 		const OsmtalkDelivery *d = failed[i];
 		Datum *row = values + i * wait_for_retries.nargs;
+		char id[OSMTALK_ENDPOINT_ID_LEN];
 
 		row[0] = Int64GetDatum(d->endpoint_hash);
 		row[1] = Int64GetDatum(d->outbox_id);
 		row[2] = Int32GetDatum(d->attempt);
-		row[3] = CStringGetTextDatum(d->org_id);
-		row[4] = CStringGetTextDatum(d->url);
-		row[5] = CStringGetTextDatum(d->retry_schedule);
-		row[6] = Int32GetDatum(d->http_status);
-		isnull[i * wait_for_retries.nargs + 6] = d->http_status == 0;
-		row[7] = Float8GetDatum(d->retry_after);
-		isnull[i * wait_for_retries.nargs + 7] = d->retry_after <= 0;
+		osmtalk_endpoint_id_of(d->org_id, strlen(d->org_id), d->url, strlen(d->url), id);
+		row[3] = CStringGetTextDatum(id);
+		row[4] = CStringGetTextDatum(d->retry_schedule);
+		row[5] = Int32GetDatum(d->http_status);
+		isnull[i * wait_for_retries.nargs + 5] = d->http_status == 0;
+		row[6] = Float8GetDatum(d->retry_after);
+		isnull[i * wait_for_retries.nargs + 6] = d->retry_after <= 0;
 	}
 	osmtalk_make_arrays(&wait_for_retries, values, isnull, n, arrays);
 	osmtalk_execute(&wait_for_retries, arrays);

@@ -19,7 +19,7 @@ typedef struct OsmtalkStatement
 	const char *what; /* shown in pg_stat_activity */
 	const char *sql;
 	int nargs;
-	Oid argtypes[10];
+	Oid argtypes[9];
 	SPIPlanPtr plan;
 } OsmtalkStatement;
 

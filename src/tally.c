@@ -11,6 +11,7 @@
 
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
+#include "endpoint.h"
 #include "latency.h"
 #include "ownership.h"
 #include "slot.h"
@@ -25,16 +26,16 @@
 
 static OsmtalkStatement note_results = {
 	"osmtalk: note the health of endpoints",
-	"SELECT osmtalk.note_results($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
-	10,
-	{TEXTARRAYOID, TEXTARRAYOID, BOOLARRAYOID, INT4ARRAYOID, BOOLARRAYOID, BOOLARRAYOID, TIMESTAMPTZARRAYOID,
+	"SELECT osmtalk.note_results($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+	9,
+	{TEXTARRAYOID, BOOLARRAYOID, INT4ARRAYOID, BOOLARRAYOID, BOOLARRAYOID, TIMESTAMPTZARRAYOID,
 	 TIMESTAMPTZARRAYOID, TEXTARRAYOID, TEXTARRAYOID}};
 
 static OsmtalkStatement add_to_counters = {
 	"osmtalk: count attempts",
-	"SELECT osmtalk.add_to_counters($1, $2, $3, $4, $5, $6, $7, $8)",
-	8,
-	{TEXTARRAYOID, TEXTARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, FLOAT8ARRAYOID, TEXTARRAYOID}};
+	"SELECT osmtalk.add_to_counters($1, $2, $3, $4, $5, $6, $7)",
+	7,
+	{TEXTARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, FLOAT8ARRAYOID, TEXTARRAYOID}};
 
 typedef struct Tally
 {
@@ -174,7 +175,7 @@ text_or_null(const char *s, bool *isnull)
 }
 
 static void
-make_counters_row(const Tally *t, Datum *row, bool *isnull)
+make_counters_row(const Tally *t, const char *id, Datum *row)
 {
 	StringInfoData latencies;
 
@@ -182,30 +183,28 @@ make_counters_row(const Tally *t, Datum *row, bool *isnull)
 	for (int i = 0; i < OSMTALK_LATENCIES; i++)
 		appendStringInfo(&latencies, "%c" INT64_FORMAT, i == 0 ? '{' : ',', t->latencies[i]);
 	appendStringInfoChar(&latencies, '}');
-	row[0] = text_or_null(t->org_id, &isnull[0]);
-	row[1] = text_or_null(t->url, &isnull[1]);
-	row[2] = Int64GetDatum(t->attempts);
-	row[3] = Int64GetDatum(t->delivered);
-	row[4] = Int64GetDatum(t->retried);
-	row[5] = Int64GetDatum(t->failed);
-	row[6] = Float8GetDatum(t->total_ms);
-	row[7] = CStringGetTextDatum(latencies.data);
+	row[0] = CStringGetTextDatum(id);
+	row[1] = Int64GetDatum(t->attempts);
+	row[2] = Int64GetDatum(t->delivered);
+	row[3] = Int64GetDatum(t->retried);
+	row[4] = Int64GetDatum(t->failed);
+	row[5] = Float8GetDatum(t->total_ms);
+	row[6] = CStringGetTextDatum(latencies.data);
 }
 
 static void
-make_health_row(const Tally *t, Datum *row, bool *isnull)
+make_health_row(const Tally *t, const char *id, Datum *row, bool *isnull)
 {
-	row[0] = CStringGetTextDatum(t->org_id);
-	row[1] = CStringGetTextDatum(t->url);
-	row[2] = BoolGetDatum(t->succeeded);
-	row[3] = Int32GetDatum(t->failures);
-	row[4] = BoolGetDatum(t->has_schedule);
-	row[5] = BoolGetDatum(t->gone);
-	row[6] = TimestampTzGetDatum(t->first_failure_at);
-	isnull[6] = t->failures == 0;
-	row[7] = TimestampTzGetDatum(t->last_at);
-	row[8] = text_or_null(t->error, &isnull[8]);
-	row[9] = text_or_null(t->dead_event, &isnull[9]);
+	row[0] = CStringGetTextDatum(id);
+	row[1] = BoolGetDatum(t->succeeded);
+	row[2] = Int32GetDatum(t->failures);
+	row[3] = BoolGetDatum(t->has_schedule);
+	row[4] = BoolGetDatum(t->gone);
+	row[5] = TimestampTzGetDatum(t->first_failure_at);
+	isnull[5] = t->failures == 0;
+	row[6] = TimestampTzGetDatum(t->last_at);
+	row[7] = text_or_null(t->error, &isnull[7]);
+	row[8] = text_or_null(t->dead_event, &isnull[8]);
 }
 
 static void
@@ -228,25 +227,27 @@ tell(void)
 	bool *counters_null = palloc0(n * add_to_counters.nargs * sizeof(bool));
 	Datum *health = palloc(n * note_results.nargs * sizeof(Datum));
 	bool *health_null = palloc0(n * note_results.nargs * sizeof(bool));
-	Datum arrays[10];
+	Datum arrays[9];
 	Tally all = {0};
 	HASH_SEQ_STATUS status;
 	Tally *t;
 	int ncounters = 0;
 	int nhealth = 0;
+	char id[OSMTALK_ENDPOINT_ID_LEN];
 
 	hash_seq_init(&status, tallies);
 	while ((t = hash_seq_search(&status)) != NULL)
 	{
-		make_counters_row(t, counters + ncounters * add_to_counters.nargs, counters_null + ncounters * add_to_counters.nargs);
+		osmtalk_endpoint_id_of(t->org_id, strlen(t->org_id), t->url, strlen(t->url), id);
+		make_counters_row(t, id, counters + ncounters * add_to_counters.nargs);
 		ncounters++;
 		add(&all, t);
 		if (t->failures == 0 && !t->ailing)
 			continue;
-		make_health_row(t, health + nhealth * note_results.nargs, health_null + nhealth * note_results.nargs);
+		make_health_row(t, id, health + nhealth * note_results.nargs, health_null + nhealth * note_results.nargs);
 		nhealth++;
 	}
-	make_counters_row(&all, counters + ncounters * add_to_counters.nargs, counters_null + ncounters * add_to_counters.nargs);
+	make_counters_row(&all, "", counters + ncounters * add_to_counters.nargs);
 	osmtalk_make_arrays(&add_to_counters, counters, counters_null, ncounters + 1, arrays);
 	osmtalk_execute(&add_to_counters, arrays);
 	if (nhealth > 0)

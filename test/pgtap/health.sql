@@ -94,7 +94,7 @@ UPDATE osmtalk.endpoints SET consecutive_failures = 5;
 SELECT matches(pg_temp.of('endpoints'), '^warn \| Endpoints: 1 failing without a retry schedule;', 'five are');
 ROLLBACK TO s;
 
-SELECT osmtalk.add_to_counters('{org,NULL}', '{https://org.example/token,NULL}', '{5,5}', '{3,3}', '{0,0}', '{2,2}', '{40,40}', ARRAY['{0,2,1,0,0,0,0,0,0,0,0,0,0,0,0}', '{0,2,1,0,0,0,0,0,0,0,0,0,0,0,0}']);
+SELECT osmtalk.add_to_counters(ARRAY[osmtalk.endpoint_id('org', 'https://org.example/token'), ''], '{5,5}', '{3,3}', '{0,0}', '{2,2}', '{40,40}', ARRAY['{0,2,1,0,0,0,0,0,0,0,0,0,0,0,0}', '{0,2,1,0,0,0,0,0,0,0,0,0,0,0,0}']);
 SELECT matches(pg_temp.of('dead_events'), '^warn \| Events have failed and are not tried again: 2 since .* within the hour at 1 endpoints', 'events that died');
 SELECT is(pg_temp.others('dead_events'), NULL, 'nothing else');
 SELECT ok(d.last_failed_at = now() AND e.last_failed_at = now(), 'the statistics have when') FROM osmtalk.stat_delivery d, osmtalk.stat_endpoint e;

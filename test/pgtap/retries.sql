@@ -88,7 +88,7 @@ UPDATE osmtalk.org_settings SET default_webhook_url = 'https://a.invalid/' WHERE
 CREATE FUNCTION pg_temp.note(failures int, succeeded boolean DEFAULT false, retried boolean DEFAULT true, gone boolean DEFAULT false,
 	at timestamptz DEFAULT now(), dead text DEFAULT NULL) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
-	PERFORM osmtalk.note_results(ARRAY['acme'], ARRAY['https://a.invalid/'], ARRAY[succeeded], ARRAY[failures], ARRAY[retried], ARRAY[gone],
+	PERFORM osmtalk.note_results(ARRAY[osmtalk.endpoint_id('acme', 'https://a.invalid/')], ARRAY[succeeded], ARRAY[failures], ARRAY[retried], ARRAY[gone],
 		ARRAY[CASE WHEN failures > 0 THEN at END], ARRAY[at], ARRAY[CASE WHEN failures > 0 THEN 'HTTP 500' END], ARRAY[dead]);
 	RETURN (SELECT concat_ws(' ', state, consecutive_failures, next_probe_at - now()) FROM osmtalk.endpoints WHERE org_id = 'acme');
 END $$;

@@ -33,6 +33,10 @@ BEGIN
 	INSERT INTO osmtalk.claims (worker, endpoint_hashes, outbox_ids, attempts)
 	SELECT 0, array_agg(o.endpoint_hash), array_agg(o.id), array_agg(o.attempts + 1) FROM osmtalk.outbox o JOIN osmtalk.events e ON e.id = o.event_id
 	 WHERE e.org_id = org AND e.type = 'webhook.test';
+	INSERT INTO osmtalk.waiting (outbox_id, due_at, endpoint_id)
+	SELECT o.id, o.due_at, osmtalk.endpoint_id(org, format('https://%s.example/hook', org)) FROM osmtalk.outbox o JOIN osmtalk.events e ON e.id = o.event_id
+	 WHERE e.org_id = org AND e.type = 'webhook.test';
+	PERFORM osmtalk.add_to_counters(ARRAY[osmtalk.endpoint_id(org, format('https://%s.example/hook', org))], '{1}', '{1}', '{0}', '{0}', '{1}', ARRAY['{1,0,0,0,0,0,0,0,0,0,0,0,0,0,0}']);
 END
 $$;
 SELECT pg_temp.furnish('mine', '+4930111111');
@@ -106,7 +110,7 @@ SELECT is_empty($$
 	SELECT m.name, m.n, s.n FROM seen m JOIN seen s ON s.name = m.name
 	 WHERE m.as_whom = 'mine' AND s.as_whom = 'superuser'
 	   AND m.name::text IN ('osmtalk.org_settings', 'osmtalk.agents', 'osmtalk.campaigns', 'osmtalk.leads', 'osmtalk.calls', 'osmtalk.dnc_entries',
-							'osmtalk.events', 'osmtalk.outbox', 'osmtalk.delivery_attempts', 'osmtalk.deliveries', 'osmtalk.due_leads', 'osmtalk.campaign_report')
+							'osmtalk.events', 'osmtalk.outbox', 'osmtalk.delivery_attempts', 'osmtalk.endpoints', 'osmtalk.deliveries', 'osmtalk.stat_endpoint', 'osmtalk.due_leads', 'osmtalk.campaign_report')
 	   AND (m.n * 2 <> s.n OR m.n = 0) $$, 'all of its own is');
 SELECT is_empty($$
 	SELECT m.name, m.n FROM seen m JOIN seen s ON s.name = m.name

@@ -131,8 +131,7 @@ watch();
 # ---- secrets get there ----
 
 works('a monitor and a clerk', <<'END');
-CREATE ROLE monitor; GRANT USAGE ON SCHEMA osmtalk TO monitor;
-GRANT SELECT ON osmtalk.deliveries, osmtalk.worker_status, osmtalk.campaign_report, osmtalk.due_leads, osmtalk.stale_calls, osmtalk.retained TO monitor;
+CREATE ROLE monitor IN ROLE osmtalk_monitor;
 CREATE ROLE clerk; GRANT USAGE ON SCHEMA osmtalk TO clerk;
 GRANT INSERT, UPDATE, SELECT (id, org_id, name, max_attempts) ON osmtalk.campaigns TO clerk;
 GRANT INSERT, UPDATE, SELECT (org_id) ON osmtalk.org_settings TO clerk;
@@ -145,7 +144,7 @@ my %urls = (
 	delivered => $receiver->url("/hook?token=$tokens{delivered}"), failed => $receiver->url("/status/500?token=$tokens{failed}"), hung => $receiver->url("/hang?token=$tokens{hung}"),
 	refused => "https://10.0.0.1/?token=$tokens{refused}", redirected => $receiver->url("/redirect?token=$tokens{redirected}"), nobody => "http://127.0.0.1:$unused/?token=$tokens{nobody}",
 	recorded => $receiver->url("/recorded?token=$tokens{recorded}"));
-works('... by COPY', "COPY osmtalk.org_settings FROM stdin;\ncopied\t" . $receiver->url("/echo?token=$tokens{copied}") . "\t$secrets{copied}\n\\.\n"
+works('... by COPY', "COPY osmtalk.org_settings (org_id, default_webhook_url, webhook_secret) FROM stdin;\ncopied\t" . $receiver->url("/echo?token=$tokens{copied}") . "\t$secrets{copied}\n\\.\n"
 	  . "COPY osmtalk.campaigns (id, org_id, name, webhook_secret, webhook_url) FROM stdin;\n"
 	  . join('', map { "cmp_$_\tcopied\t$_\t$secrets{copied_campaign}\t$urls{$_}\n" } sort keys %urls) . "\\.\n");
 is($node->safe_psql($db, 'SELECT count(DISTINCT webhook_secret) FROM (SELECT webhook_secret FROM osmtalk.org_settings UNION ALL SELECT webhook_secret FROM osmtalk.campaigns) s WHERE webhook_secret LIKE $$hand made: %$$'), 4, '... they are there');
@@ -153,7 +152,7 @@ rotated('rotated', "'acme'");
 rotated('rotated_campaign', "'acme', 'cmp_plain'");
 rotated('rotated_from_bound', "'bound', NULL, '1 hour'");
 rotated('rotated_twice', "'acme'");
-works('... and are weak', "COPY osmtalk.org_settings FROM stdin;\nweak\t\\N\tweak\n\\.\nUPDATE osmtalk.org_settings SET webhook_secret = NULL WHERE org_id = 'weak';");
+works('... and are weak', "COPY osmtalk.org_settings (org_id, default_webhook_url, webhook_secret) FROM stdin;\nweak\t\\N\tweak\n\\.\nUPDATE osmtalk.org_settings SET webhook_secret = NULL WHERE org_id = 'weak';");
 
 # ---- events are sent with them, and not ----
 
@@ -215,9 +214,9 @@ ok(!with_parameters('refused', "UPDATE osmtalk.org_settings SET default_webhook_
 # lines of a COPY: the first, and others
 for my $line ("in_a_line\tftp://x/\t$secrets{in_a_line}", "acme\t\\N\t$secrets{in_a_line}", "$secrets{too_short_a_line}", "\\N\t\\N\t$secrets{in_a_line}", "x\t\\N\t$secrets{in_a_line}\ttoo much", "x\thttps://x/?$tokens{invalid}\\000\t$secrets{in_a_line}")
 {
-	fails('a line of a COPY', '2', "COPY osmtalk.org_settings FROM stdin;\n$line\n\\.\n");
-	fails('... another', '2', "COPY osmtalk.org_settings FROM stdin;\nfirst\t\\N\t$secrets{in_a_line}\n$line\n\\.\n");
-	fails('... without triggers', '2', "SET session_replication_role = replica; COPY osmtalk.org_settings FROM stdin;\n$line\n\\.\n") if $line !~ /ftp/;
+	fails('a line of a COPY', '2', "COPY osmtalk.org_settings (org_id, default_webhook_url, webhook_secret) FROM stdin;\n$line\n\\.\n");
+	fails('... another', '2', "COPY osmtalk.org_settings (org_id, default_webhook_url, webhook_secret) FROM stdin;\nfirst\t\\N\t$secrets{in_a_line}\n$line\n\\.\n");
+	fails('... without triggers', '2', "SET session_replication_role = replica; COPY osmtalk.org_settings (org_id, default_webhook_url, webhook_secret) FROM stdin;\n$line\n\\.\n") if $line !~ /ftp/;
 }
 for my $line ("x\tacme\tx\t$secrets{in_a_line}\t0", "x\tacme\tx\t$secrets{in_a_line}\tmany", "x\tunknown\tx\t$secrets{in_a_line}\t1", "cmp_plain\tacme\tx\t$secrets{in_a_line}\t1", "x\tacme\t\\N\t$secrets{in_a_line}\t1")
 {
@@ -232,7 +231,7 @@ for my $table (qw(org_settings campaigns previous_secrets events outbox leads))
 	run_sql("SELECT osmtalk.rotate_webhook_secret('acme'); ", shown => 1);
 	run_sql("SELECT test.finalise('cmp_delivered')");
 	run_sql("SELECT osmtalk.send_test_event('acme', 'cmp_plain')");
-	run_sql("COPY osmtalk.org_settings FROM stdin;\nsecond\t\\N\t$secrets{in_a_line}\n\\.\n");
+	run_sql("COPY osmtalk.org_settings (org_id, default_webhook_url, webhook_secret) FROM stdin;\nsecond\t\\N\t$secrets{in_a_line}\n\\.\n");
 	works("... and none", "DROP TRIGGER refuse ON osmtalk.$table; DELETE FROM osmtalk.org_settings WHERE org_id = 'second'");
 }
 # what was shown to nobody is a secret all the same
@@ -243,8 +242,8 @@ $secrets{ 'made_' . keys %secrets } = $_ for grep { !exists $known{$_} } split /
 my $holder = session($node, $db);
 $holder->query_safe("BEGIN; INSERT INTO osmtalk.org_settings (org_id) VALUES ('waited_for'); UPDATE osmtalk.org_settings SET org_id = org_id WHERE org_id = 'acme'");
 fails('a rotation that waits', '57014', "SET statement_timeout = '300ms'; SELECT osmtalk.rotate_webhook_secret('acme')");
-fails('a COPY that waits', '57014', "SET statement_timeout = '300ms'; COPY osmtalk.org_settings FROM stdin;\nwaited_for\t\\N\t$secrets{in_a_line}\n\\.\n");
-fails('... or gives up', '55P03', "SET lock_timeout = '300ms'; COPY osmtalk.org_settings FROM stdin;\nfirst\t\\N\t$secrets{in_a_line}\nwaited_for\t\\N\t$secrets{in_a_line}\n\\.\n");
+fails('a COPY that waits', '57014', "SET statement_timeout = '300ms'; COPY osmtalk.org_settings (org_id, default_webhook_url, webhook_secret) FROM stdin;\nwaited_for\t\\N\t$secrets{in_a_line}\n\\.\n");
+fails('... or gives up', '55P03', "SET lock_timeout = '300ms'; COPY osmtalk.org_settings (org_id, default_webhook_url, webhook_secret) FROM stdin;\nfirst\t\\N\t$secrets{in_a_line}\nwaited_for\t\\N\t$secrets{in_a_line}\n\\.\n");
 $holder->query_safe('ROLLBACK');
 $holder->query_safe("BEGIN; SELECT FROM osmtalk.org_settings WHERE org_id = 'bound' FOR UPDATE");
 my $deadlocked = session($node, $db);
@@ -316,7 +315,7 @@ $places_of_tokens{'every column of every table and view of osmtalk but those of 
 };
 $places_of_tokens{'the views, as a role sees them that may read nothing else'} = sub {
 	map { my $view = $_; $_[0]->in_text($node->safe_psql($db, "SET ROLE monitor; COPY (SELECT * FROM osmtalk.$view) TO stdout")) }
-	  qw(deliveries worker_status campaign_report due_leads stale_calls retained stat_endpoint health());
+	  qw(deliveries worker_status campaign_report in_flight not_adopted retained stat_delivery stat_endpoint health());
 };
 
 sub scan
