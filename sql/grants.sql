@@ -158,7 +158,7 @@ GRANT SELECT ON osmtalk.outbox, osmtalk.claims, osmtalk.waiting, osmtalk.paused,
 GRANT EXECUTE ON FUNCTION osmtalk.worker_slots(), osmtalk.current_origin(), osmtalk.current_slot(), osmtalk.slot_is_over(smallint)
    TO osmtalk_admin, osmtalk_monitor;
 GRANT USAGE ON TYPE osmtalk.health_status TO osmtalk_admin, osmtalk_monitor;
-GRANT EXECUTE ON FUNCTION osmtalk.health(), osmtalk.oldest_due(), osmtalk.waiting_queue() TO osmtalk_admin, osmtalk_monitor;
+GRANT EXECUTE ON FUNCTION osmtalk.health(), osmtalk.oldest_due(), osmtalk.queues(), osmtalk.waiting_queue() TO osmtalk_admin, osmtalk_monitor;
 
 /* ---- the server's own monitoring: how the worker and endpoints do, not who was called and what came of it ---- */
 
@@ -172,7 +172,7 @@ GRANT SELECT (id, event_id, due_at, attempts, origin, endpoint_hash) ON osmtalk.
 GRANT SELECT (status, awaiting_since, origin) ON osmtalk.calls TO pg_monitor;
 GRANT SELECT ON osmtalk.claims, osmtalk.waiting, osmtalk.paused, osmtalk.slots, osmtalk.endpoint_counters TO pg_monitor;
 GRANT EXECUTE ON FUNCTION osmtalk.worker_slots(), osmtalk.current_origin(), osmtalk.current_slot(), osmtalk.slot_is_over(smallint),
-	osmtalk.waiting_queue(), osmtalk.redacted_url(text), osmtalk.current_org_id(), osmtalk.sees_every_org() TO pg_monitor;
+	osmtalk.queues(), osmtalk.waiting_queue(), osmtalk.redacted_url(text), osmtalk.current_org_id(), osmtalk.sees_every_org() TO pg_monitor;
 
 -- the last act of the install: a worker for this database, once this commits
 SELECT osmtalk.start_worker();
