@@ -23,11 +23,11 @@ EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" osmtalk.cont
 SQL_PARTS = $(addprefix sql/,roles.sql schema.sql rules.sql tables.sql configuration.sql subscriptions.sql standard.sql headers.sql \
 	payloads.sql delivery.sql endpoints.sql retries.sql statistics.sql secrets.sql leads.sql calls.sql dialing.sql views.sql explain.sql preview.sql \
 	retention.sql redelivery.sql unsent.sql tenants.sql \
-	report_figures.sql report_charts.sql report.sql grants.sql)
+	report_figures.sql report_charts.sql report.sql health.sql grants.sql)
 DATA_built = sql/osmtalk--$(EXTVERSION).sql
 # steps from one version to the next, written by hand: see doc/upgrading.md
 DATA = $(wildcard sql/osmtalk--*--*.sql)
-DOCS = $(wildcard doc/*.md)
+DOCS = $(wildcard doc/*.md doc/monitoring/*)
 ifeq ($(DOCS),)
 undefine DOCS
 endif
@@ -35,7 +35,7 @@ endif
 # The library that is preloaded, and the one that only the worker loads: it
 # brings libcurl, which has no business in the postmaster or in a session.
 MODULE_big = osmtalk
-OBJS = $(addprefix src/,osmtalk.o settings.o fault.o wakeup.o launcher.o load.o makeway.o hush.o ids.o ring.o render.o signing.o compose.o headers.o preview.o egress.o endpoint.o url.o functions.o webhooks.o tenant.o \
+OBJS = $(addprefix src/,osmtalk.o settings.o fault.o wakeup.o launcher.o load.o makeway.o hush.o ids.o ring.o render.o signing.o compose.o headers.o preview.o egress.o endpoint.o url.o functions.o webhooks.o tenant.o installation.o \
 	nested.o rules.o lookup.o insert.o record.o subscriptions.o events.o unsent.o decide.o calls.o predicate.o)
 SHLIB_LINK = -lcrypto
 WORKER = osmtalk_worker$(DLSUFFIX)

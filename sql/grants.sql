@@ -8,8 +8,8 @@
  *
  * Columns are named, so that one that is added later is nobody's until this
  * file says whose.  Triggers run with the owner's rights, and so do functions
- * that change data, and report_html(): EXECUTE on one is all that a role
- * needs.  Views, but for deliveries and stat_endpoint, run with the rights of
+ * that change data, report_html() and health(): EXECUTE on one is all that a
+ * role needs.  Views, but for deliveries and stat_endpoint, run with the rights of
  * whoever reads them.
  */
 
@@ -85,7 +85,7 @@ GRANT EXECUTE ON FUNCTION
 	osmtalk.default_retry_schedule(), osmtalk.is_retryable(int, int[]),
 	osmtalk.retry_delay(interval[], int, int, interval, double precision), osmtalk.endpoint_id(text, text),
 	osmtalk.endpoint_standing(osmtalk.endpoint_state, text, timestamptz, boolean), osmtalk.probe_pause(int),
-	osmtalk.latency_bounds(), osmtalk.latency_quantile(bigint[], double precision),
+	osmtalk.latency_bounds(), osmtalk.latency_quantile(bigint[], double precision), osmtalk.latency_buckets(bigint[]),
 	-- what policies and views call
 	osmtalk.current_org_id(), osmtalk.sees_org(text), osmtalk.sees_every_org()
 	TO osmtalk_app, osmtalk_admin, osmtalk_monitor;
@@ -175,6 +175,22 @@ GRANT SELECT ON osmtalk.redelivery_counters, osmtalk.outcomes_without_event TO o
 -- what the views of the status and the slots call
 GRANT EXECUTE ON FUNCTION osmtalk.worker_slots(), osmtalk.current_origin(), osmtalk.current_slot(), osmtalk.slot_is_over(smallint)
    TO osmtalk_admin, osmtalk_monitor;
+GRANT USAGE ON TYPE osmtalk.health_status TO osmtalk_admin, osmtalk_monitor;
+GRANT EXECUTE ON FUNCTION osmtalk.health(), osmtalk.oldest_due(), osmtalk.queues(), osmtalk.waiting_queue() TO osmtalk_admin, osmtalk_monitor;
+
+/* ---- the server's own monitoring: how the worker and endpoints do, not who was called and what came of it ---- */
+
+GRANT USAGE ON SCHEMA osmtalk TO pg_monitor;
+GRANT USAGE ON TYPE osmtalk.health_status, osmtalk.endpoint_state TO pg_monitor;
+GRANT SELECT ON osmtalk.worker_status, osmtalk.not_adopted, osmtalk.in_flight, osmtalk.retained, osmtalk.stat_delivery, osmtalk.stat_endpoint TO pg_monitor;
+GRANT EXECUTE ON FUNCTION osmtalk.health(), osmtalk.oldest_due(),
+	osmtalk.latency_bounds(), osmtalk.latency_quantile(bigint[], double precision), osmtalk.latency_buckets(bigint[]) TO pg_monitor;
+-- and what these read and call with the rights of whoever asks
+GRANT SELECT (id, event_id, due_at, attempts, origin, endpoint_hash) ON osmtalk.outbox TO pg_monitor;
+GRANT SELECT (status, awaiting_since, origin) ON osmtalk.calls TO pg_monitor;
+GRANT SELECT ON osmtalk.claims, osmtalk.waiting, osmtalk.paused, osmtalk.slots, osmtalk.endpoint_counters TO pg_monitor;
+GRANT EXECUTE ON FUNCTION osmtalk.worker_slots(), osmtalk.current_origin(), osmtalk.current_slot(), osmtalk.slot_is_over(smallint),
+	osmtalk.queues(), osmtalk.waiting_queue(), osmtalk.redacted_url(text), osmtalk.current_org_id(), osmtalk.sees_every_org() TO pg_monitor;
 
 -- the last act of the install: a worker for this database, once this commits
 SELECT osmtalk.start_worker();

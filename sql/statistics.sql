@@ -18,6 +18,7 @@ CREATE TABLE osmtalk.endpoint_counters (
 	failed bigint NOT NULL,
 	total_ms double precision NOT NULL,
 	latencies bigint[] NOT NULL,
+	last_failed_at timestamptz,
 	stats_reset timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE osmtalk.endpoint_counters IS 'Internal: what stat_endpoint and stat_delivery show';
@@ -50,14 +51,17 @@ BEGIN
 			   t (id, attempts, delivered, retried, failed, total_ms, latencies)
 		 ORDER BY t.id DESC
 	LOOP
-		INSERT INTO osmtalk.endpoint_counters AS c (endpoint_id, attempts, delivered, retried, failed, total_ms, latencies)
-		SELECT n.id, n.attempts, n.delivered, n.retried, n.failed, n.total_ms, n.latencies::bigint[]
+		INSERT INTO osmtalk.endpoint_counters AS c
+			(endpoint_id, attempts, delivered, retried, failed, total_ms, latencies, last_failed_at)
+		SELECT n.id, n.attempts, n.delivered, n.retried, n.failed, n.total_ms, n.latencies::bigint[],
+			   CASE WHEN n.failed > 0 THEN now() END
 		 WHERE n.id = '' OR EXISTS (SELECT FROM osmtalk.endpoints e WHERE e.id = n.id)
 		ON CONFLICT ON CONSTRAINT endpoint_counters_pkey DO UPDATE
 		   SET attempts = c.attempts + excluded.attempts, delivered = c.delivered + excluded.delivered,
 			   retried = c.retried + excluded.retried, failed = c.failed + excluded.failed,
 			   total_ms = c.total_ms + excluded.total_ms,
-			   latencies = osmtalk.add_counts(c.latencies, excluded.latencies);
+			   latencies = osmtalk.add_counts(c.latencies, excluded.latencies),
+			   last_failed_at = coalesce(excluded.last_failed_at, c.last_failed_at);
 	END LOOP;
 END
 $$;
@@ -95,12 +99,25 @@ END;
 COMMENT ON FUNCTION osmtalk.latency_quantile(bigint[], double precision) IS
 'An estimate in milliseconds, by interpolation, of a quantile (0.5: the median) of a histogram of latency_bounds(); of what is beyond the last bound, that bound; null where nothing was counted';
 
+/*
+ * As Prometheus has a histogram.
+ */
+CREATE FUNCTION osmtalk.latency_buckets(latencies bigint[], OUT le double precision, OUT answers bigint) RETURNS SETOF record
+LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 15
+BEGIN ATOMIC
+	SELECT coalesce((osmtalk.latency_bounds())[t.i] / 1000.0, 'infinity')::double precision,
+		   (sum(t.n) OVER (ORDER BY t.i))::bigint
+	  FROM unnest(latencies) WITH ORDINALITY t (n, i) ORDER BY t.i;
+END;
+COMMENT ON FUNCTION osmtalk.latency_buckets(bigint[]) IS
+'A histogram of latency_bounds() with a row for each bound, in seconds: how many answers took so long or less; the last is infinity, with all of them';
+
 CREATE VIEW osmtalk.stat_delivery WITH (security_invoker = true) AS
 	SELECT coalesce(c.attempts, 0) AS attempts, coalesce(c.delivered, 0) AS delivered,
 		   coalesce(c.retried, 0) AS retried, coalesce(c.failed, 0) AS failed,
 		   coalesce(c.total_ms, 0) AS total_ms,
 		   coalesce(c.latencies, array_fill(0::bigint, ARRAY[cardinality(osmtalk.latency_bounds()) + 1])) AS latencies,
-		   c.stats_reset
+		   c.last_failed_at, c.stats_reset
 	  FROM (SELECT 1) AS always
 	  LEFT JOIN osmtalk.endpoint_counters c ON c.endpoint_id = ''
 	 WHERE (SELECT osmtalk.sees_every_org());
@@ -111,6 +128,7 @@ COMMENT ON COLUMN osmtalk.stat_delivery.delivered IS 'Of them, those that ended 
 COMMENT ON COLUMN osmtalk.stat_delivery.retried IS 'Those that failed and are made again';
 COMMENT ON COLUMN osmtalk.stat_delivery.failed IS 'Those that failed and are not: events that are dead until they are redelivered';
 COMMENT ON COLUMN osmtalk.stat_delivery.total_ms IS 'The time that answers took, in all';
+COMMENT ON COLUMN osmtalk.stat_delivery.last_failed_at IS 'When the last of those that failed was counted';
 COMMENT ON COLUMN osmtalk.stat_delivery.latencies IS 'How many answers took how long: for each of latency_bounds() those up to it and beyond the one before; at the end those beyond the last';
 
 /*
@@ -127,7 +145,7 @@ CREATE VIEW osmtalk.stat_endpoint WITH (security_barrier = true) AS
 		   coalesce(c.retried, 0) AS retried, coalesce(c.failed, 0) AS failed,
 		   coalesce(c.total_ms, 0) AS total_ms,
 		   coalesce(c.latencies, array_fill(0::bigint, ARRAY[cardinality(osmtalk.latency_bounds()) + 1])) AS latencies,
-		   c.stats_reset
+		   c.last_failed_at, c.stats_reset
 	  FROM osmtalk.endpoints e
 	  LEFT JOIN osmtalk.endpoint_counters c ON c.endpoint_id = e.id
 	 WHERE (SELECT osmtalk.sees_every_org()) OR e.org_id = (SELECT osmtalk.current_org_id());
@@ -144,7 +162,7 @@ BEGIN
 	PERFORM osmtalk.require_every_org('reset_statistics()');
 	UPDATE osmtalk.endpoint_counters c
 	   SET attempts = 0, delivered = 0, retried = 0, failed = 0, total_ms = 0,
-		   latencies = array_fill(0::bigint, ARRAY[cardinality(c.latencies)]), stats_reset = now();
+		   latencies = array_fill(0::bigint, ARRAY[cardinality(c.latencies)]), last_failed_at = NULL, stats_reset = now();
 END
 $$;
 COMMENT ON FUNCTION osmtalk.reset_statistics() IS 'Has stat_delivery and stat_endpoint count from zero';

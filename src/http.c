@@ -21,7 +21,6 @@
 #include "request.h"
 #include "settings.h"
 #include "sockets.h"
-#include "storage/fd.h"
 #include "utils/timestamp.h"
 
 #define STARVED_PAUSE_MS 100
@@ -110,13 +109,6 @@ restore_signals(const sigset_t *before)
 	(void) sigprocmask(SIG_SETMASK, before, NULL);
 }
 
-/* A third of what PostgreSQL may open is for others, see fd.c; some are kept for second addresses. */
-static int
-most_connections(void)
-{
-	return Max(1, max_safe_fds / 3 - 8);
-}
-
 int
 osmtalk_http_start(void)
 {
@@ -152,14 +144,20 @@ osmtalk_http_reload(void)
 		curl_easy_cleanup(pattern);
 	pattern = NULL;
 	/* idle ones are kept, and the oldest of them make room for new ones */
-	(void) curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, (long) most_connections());
-	(void) curl_multi_setopt(multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, (long) most_connections());
+	(void) curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, (long) osmtalk_most_requests());
+	(void) curl_multi_setopt(multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, (long) osmtalk_most_requests());
+}
+
+const char *
+osmtalk_http_library(void)
+{
+	return curl_version();
 }
 
 int
 osmtalk_http_capacity(void)
 {
-	return Min(osmtalk_max_in_flight, most_connections());
+	return Min(osmtalk_max_in_flight, osmtalk_most_requests());
 }
 
 /*

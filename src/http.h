@@ -13,6 +13,9 @@
 /* Sets libcurl up, once per process, and returns the descriptor to wait for. */
 extern int osmtalk_http_start(void);
 
+/* The version of libcurl that this process has, and of what it is built with; static. */
+extern const char *osmtalk_http_library(void);
+
 /* Settings have changed: requests to come heed them. */
 extern void osmtalk_http_reload(void);
 

@@ -11,6 +11,7 @@
 
 #include "fault.h"
 #include "fmgr.h"
+#include "storage/fd.h"
 #include "utils/guc.h"
 #include "utils/timestamp.h"
 
@@ -252,4 +253,11 @@ osmtalk_failed_retention_interval(PG_FUNCTION_ARGS)
 	if (osmtalk_retention == 0 || osmtalk_failed_retention == 0)
 		PG_RETURN_NULL();
 	return interval_of(Max(osmtalk_retention, osmtalk_failed_retention) * USECS_PER_SEC);
+}
+
+/* A third of what PostgreSQL may open is for others, see fd.c; some are kept for second addresses. */
+int
+osmtalk_most_requests(void)
+{
+	return Max(1, max_safe_fds / 3 - 8);
 }

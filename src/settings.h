@@ -45,4 +45,7 @@ extern PGDLLEXPORT int osmtalk_fault_step;
 
 extern void osmtalk_define_settings(void);
 
+/* How many requests at once a worker of this server has descriptors for. */
+extern PGDLLEXPORT int osmtalk_most_requests(void);
+
 #endif

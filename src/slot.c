@@ -91,6 +91,14 @@ osmtalk_slot_note_error(const char *error)
 }
 
 void
+osmtalk_slot_note_library(const char *library)
+{
+	LWLockAcquire(osmtalk_shared->lock, LW_EXCLUSIVE);
+	strlcpy(slot->library, library, sizeof(slot->library));
+	LWLockRelease(osmtalk_shared->lock);
+}
+
+void
 osmtalk_slot_publish(int in_flight, int64 delivered, int64 failed, bool cannot_record)
 {
 	LWLockAcquire(osmtalk_shared->lock, LW_EXCLUSIVE);

@@ -26,8 +26,9 @@ extern void osmtalk_slot_set_state(OsmtalkSlotState state);
 extern uint32 osmtalk_slot_take_wake(void);
 extern bool osmtalk_slot_is_woken(void);
 
-/* For worker_status. */
+/* For worker_status and health(). */
 extern void osmtalk_slot_note_error(const char *error);
+extern void osmtalk_slot_note_library(const char *library);
 extern void osmtalk_slot_publish(int in_flight, int64 delivered, int64 failed, bool cannot_record);
 
 /* Workers in succession that could connect and not work. */

@@ -148,6 +148,7 @@ osmtalk_claim_slot(Oid database, int number)
 		slot->unfit = false;
 		slot->last_error_at = 0;
 		slot->last_error[0] = '\0';
+		slot->library[0] = '\0';
 		pg_atomic_write_u32(&slot->wake, 0);
 		slot->number = number;
 		slot->database = database;

@@ -32,6 +32,7 @@ typedef enum OsmtalkSlotState
 } OsmtalkSlotState;
 
 #define OSMTALK_ERROR_LEN 256
+#define OSMTALK_LIBRARY_LEN 256
 
 /*
  * One per worker that there is, or may be: of number 0 in each database, and
@@ -60,6 +61,7 @@ typedef struct OsmtalkSlot
 	bool cannot_record;		   /* results wait because they cannot be written */
 	TimestampTz last_error_at; /* 0: none */
 	char last_error[OSMTALK_ERROR_LEN];
+	char library[OSMTALK_LIBRARY_LEN]; /* what the last worker sends with; "" if there was none */
 } OsmtalkSlot;
 
 typedef struct OsmtalkShared

@@ -238,6 +238,7 @@ start_up(Oid database, int number)
 	AddWaitEventToSet(wait_set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
 	AddWaitEventToSet(wait_set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
 	AddWaitEventToSet(wait_set, WL_SOCKET_READABLE, osmtalk_http_start(), NULL, NULL);
+	osmtalk_slot_note_library(osmtalk_http_library());
 
 	/* not sooner: it needs all of that */
 	attached = true;

@@ -92,7 +92,7 @@ SELECT is_empty($$
 SELECT results_eq($$
 	SELECT p.proname::text COLLATE "default" FROM pg_proc p WHERE p.pronamespace = 'osmtalk'::regnamespace AND p.prosecdef
 	   AND p.prorettype <> 'trigger'::regtype ORDER BY p.proname $$,
-	ARRAY['add_to_redelivery', 'adopt', 'apply_retention', 'cancel_redelivery', 'disable_endpoint', 'disable_tenant_isolation', 'enable_endpoint', 'enable_tenant_isolation', 'explain_outcome', 'pause',
+	ARRAY['add_to_redelivery', 'adopt', 'apply_retention', 'cancel_redelivery', 'disable_endpoint', 'disable_tenant_isolation', 'enable_endpoint', 'enable_tenant_isolation', 'explain_outcome', 'health', 'pause',
 		  'place_call', 'place_next_call', 'preview_event', 'preview_lead_event', 'redeliver', 'report_html', 'requeue_lead', 'reset_statistics', 'resume',
 		  'resume_redelivery', 'rotate_webhook_secret', 'send_test_event', 'start_redelivery', 'wait_until_drained'],
 	'and these functions for users');

@@ -270,7 +270,7 @@ SELECT osmtalk.redeliver(:'event');
 SELECT osmtalk.pause();
 SELECT * FROM osmtalk.worker_status;
 SELECT osmtalk.resume();
-TABLE osmtalk.campaign_report; TABLE osmtalk.due_leads; TABLE osmtalk.stale_calls; TABLE osmtalk.deliveries; TABLE osmtalk.worker_status; TABLE osmtalk.retained; TABLE osmtalk.in_flight; TABLE osmtalk.not_adopted; SELECT osmtalk.report_html(), osmtalk.report_html('2 years', 'cmp$n');
+TABLE osmtalk.campaign_report; TABLE osmtalk.due_leads; TABLE osmtalk.stale_calls; TABLE osmtalk.deliveries; TABLE osmtalk.worker_status; TABLE osmtalk.retained; TABLE osmtalk.in_flight; TABLE osmtalk.not_adopted; SELECT osmtalk.report_html(), osmtalk.report_html('2 years', 'cmp$n'); TABLE osmtalk.stat_delivery; TABLE osmtalk.stat_endpoint; SELECT * FROM osmtalk.health();
 SELECT osmtalk.new_id('x'), osmtalk.normalize_phone('+49 30 1'::pg_catalog.text OPERATOR(pg_catalog.||) '234567'), osmtalk.call_outcome(pg_catalog.now(), pg_catalog.now(), 200, false, NULL), osmtalk.disposition('{}'), osmtalk.is_terminal('busy'),
 	osmtalk.signature('b', 's'), osmtalk.verify_signature('b', 's', 'x'), osmtalk.is_webhook_url('https://a.example:8/'), osmtalk.analysis_configured(a) FROM osmtalk.agents a;
 SELECT osmtalk.explain_outcome(id) FROM pg_catalog.unnest('{call3_$n,call4_$n,call5_$n,late_$n}'::pg_catalog.text[]) id;

@@ -12,7 +12,7 @@ use PostgreSQL::Test::Utils qw(append_to_file slurp_file);
 use Test::More;
 
 my $node = new_cluster('main');
-my @roles = qw(osmtalk_app osmtalk_admin osmtalk_monitor);
+my @roles = qw(osmtalk_app osmtalk_admin osmtalk_monitor pg_monitor);
 
 $node->safe_psql('postgres', 'SET client_min_messages = error; CREATE EXTENSION osmtalk');
 
@@ -93,7 +93,7 @@ my $text = <<'END';
 
 Who may do what, as an installation has it: made by `test/t/041_matrix.pl`, which fails if this page differs. `sql/grants.sql`
 says it to the server, [security.md](security.md) why it is so. `PUBLIC` has nothing at all. The owner of everything is
-`osmtalk_owner`. A list in parentheses names the columns; without one it is the whole table. `…_NN` are the partitions.
+`osmtalk_owner`; `pg_monitor` is PostgreSQL's own. A list in parentheses names the columns; without one it is the whole table. `…_NN` are the partitions.
 
 END
 $text .= "## The schema and types\n\n" . table('schema') . "\n" . table('type') . "\n## Tables and sequences\n\n" . table('table') . "\n" . table('sequence')

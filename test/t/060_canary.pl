@@ -333,7 +333,7 @@ $places_of_tokens{'every column of every table and view of osmtalk but those of 
 };
 $places_of_tokens{'the views, as a role sees them that may read nothing else'} = sub {
 	map { my $view = $_; $_[0]->in_text($node->safe_psql($db, "SET ROLE monitor; COPY (SELECT * FROM osmtalk.$view) TO stdout")) }
-	  qw(deliveries worker_status campaign_report in_flight not_adopted retained dead_letters unsent_events redelivery_progress);
+	  qw(deliveries worker_status campaign_report in_flight not_adopted retained dead_letters unsent_events redelivery_progress stat_delivery stat_endpoint health());
 };
 $places_of_tokens{'the page'} = $places_of_secrets{'the page'} = sub { $_[0]->in_text($node->safe_psql($db, 'SET ROLE monitor; SELECT osmtalk.report_html()')) };
 
