@@ -15,15 +15,6 @@ CREATE TYPE osmtalk.health_status AS ENUM ('ok', 'warn', 'error');
 COMMENT ON TYPE osmtalk.health_status IS
 'ok; warn: look at it when there is time; error: events are not sent, or late. max() is the worst';
 
-CREATE FUNCTION osmtalk.quoted(value text) RETURNS text
-LANGUAGE sql IMMUTABLE PARALLEL SAFE
--- to_json() escapes control characters; the others that are not seen, or turn a line around, become "?"
-RETURN pg_catalog.to_json(pg_catalog.regexp_replace(
-	CASE WHEN pg_catalog.length(value) > 200 THEN pg_catalog.left(value, 200) || '...' ELSE value END COLLATE "C",
-	'[\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]', '?', 'g'))::text;
-COMMENT ON FUNCTION osmtalk.quoted(text) IS
-'Internal: the text in quotes, cut off after 200 characters, without what could mislead whoever reads it';
-
 CREATE FUNCTION osmtalk.installation(
 	OUT is_preloaded boolean, OUT library text, OUT openssl text, OUT worker_library text,
 	OUT enabled boolean, OUT workers int, OUT max_in_flight int, OUT most_in_flight int)
