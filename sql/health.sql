@@ -415,10 +415,12 @@ DECLARE
 BEGIN
 	-- a campaign counts where it has a URL or a secret of its own; the bounds are guard_secret_row()'s
 	SELECT count(*) FILTER (WHERE t.kind = 1) AS long, count(*) FILTER (WHERE t.kind = 2) AS missing,
-		   count(*) FILTER (WHERE t.kind = 3) AS short, (array_agg(t.name ORDER BY t.kind, t.name))[1] AS name
+		   count(*) FILTER (WHERE t.kind = 3) AS short, count(*) FILTER (WHERE t.kind = 4) AS nonstandard, (array_agg(t.name ORDER BY t.kind, t.name))[1] AS name
 	  INTO bad
 	  FROM (SELECT CASE WHEN octet_length(s.secret) > 8192 THEN 1 WHEN s.secret IS NULL THEN 2
-						WHEN octet_length(s.secret) < 16 OR s.secret !~ '\S' THEN 3 END AS kind, s.name
+						WHEN octet_length(s.secret) < 16 OR s.secret !~ '\S' THEN 3
+						WHEN current_setting('osmtalk.standard_webhooks_headers', true) = 'on'
+							 AND NOT osmtalk.is_standard_secret(s.secret) THEN 4 END AS kind, s.name
 			  FROM (SELECT nullif(o.webhook_secret, '') AS secret, 'the organisation ' || osmtalk.quoted(o.org_id) AS name
 					  FROM osmtalk.org_settings o WHERE o.default_webhook_url <> ''
 					UNION ALL
@@ -435,11 +437,12 @@ BEGIN
 	message := format('Webhook secrets: %s. One is that of %s.',
 		concat_ws(', ', nullif(bad.long, 0) || ' longer than 8192 bytes, with which nothing is sent',
 						nullif(bad.missing, 0) || ' missing, so that events are not signed',
-						nullif(bad.short, 0) || ' shorter than 16 bytes or blank, which can be guessed'), bad.name);
+						nullif(bad.short, 0) || ' shorter than 16 bytes or blank, which can be guessed',
+						nullif(bad.nonstandard, 0) || ' not of the form of Standard Webhooks, so that its headers are not sent'), bad.name);
 	fix := 'SELECT osmtalk.rotate_webhook_secret(org_id); or (org_id, campaign_id); give the receiver what it returns, which is shown once.';
 END
 $$;
-COMMENT ON FUNCTION osmtalk.check_secrets() IS 'Internal, of health(): secrets that are missing, short or too long; shows none';
+COMMENT ON FUNCTION osmtalk.check_secrets() IS 'Internal, of health(): secrets that are missing, short, too long, or not of the form that osmtalk.standard_webhooks_headers asks for; shows none';
 
 CREATE FUNCTION osmtalk.check_tenants(OUT status osmtalk.health_status, OUT message text, OUT fix text)
 LANGUAGE sql STABLE

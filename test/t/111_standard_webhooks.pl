@@ -169,6 +169,7 @@ for my $case ([ "'whsec_only_an_example'", 'one that is no base64' ], [ "'a secr
 {
 	secret_is($case->[0]);
 	is(sql("SELECT org_id, campaign_id FROM osmtalk.nonstandard_secrets() WHERE campaign_id IS NULL"), 'acme|', "$case->[1]: can be told, without being shown");
+	like(sql("SELECT message FROM osmtalk.health() WHERE check_name = 'secrets'"), qr/[1-9] not of the form of Standard Webhooks/, '... by health(), too');
 	$request = request_of($receiver, sql("SELECT osmtalk.send_test_event('acme')"));
 	is(standard_of($request), '', '... and none of the three headers is sent');
 	is(sql("SELECT osmtalk.verify_signature(\$b\$$request->{body}\$b\$, webhook_secret, '$request->{headers}{'x-osmtalk-signature'}') FROM osmtalk.org_settings"), 't', '... and the classic signature is');
