@@ -17,8 +17,8 @@ EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" osmtalk.cont
 
 # The install script, in this order.  A part must not have the name of a test
 # in test/sql: pg_regress would find it first.
-SQL_PARTS = $(addprefix sql/,roles.sql schema.sql rules.sql tables.sql configuration.sql payloads.sql \
-	delivery.sql secrets.sql leads.sql calls.sql dialing.sql views.sql explain.sql preview.sql retention.sql tenants.sql grants.sql)
+SQL_PARTS = $(addprefix sql/,roles.sql schema.sql rules.sql tables.sql configuration.sql subscriptions.sql standard.sql headers.sql \
+	payloads.sql delivery.sql secrets.sql leads.sql calls.sql dialing.sql views.sql explain.sql preview.sql retention.sql tenants.sql grants.sql)
 DATA_built = sql/osmtalk--$(EXTVERSION).sql
 # steps from one version to the next, written by hand: see doc/upgrading.md
 DATA = $(wildcard sql/osmtalk--*--*.sql)
@@ -30,11 +30,11 @@ endif
 # The library that is preloaded, and the one that only the worker loads: it
 # brings libcurl, which has no business in the postmaster or in a session.
 MODULE_big = osmtalk
-OBJS = $(addprefix src/,osmtalk.o settings.o fault.o wakeup.o launcher.o load.o makeway.o hush.o ids.o ring.o render.o signing.o compose.o preview.o egress.o endpoint.o url.o functions.o tenant.o \
-	nested.o rules.o lookup.o insert.o record.o decide.o calls.o)
+OBJS = $(addprefix src/,osmtalk.o settings.o fault.o wakeup.o launcher.o load.o makeway.o hush.o ids.o ring.o render.o signing.o compose.o headers.o preview.o egress.o endpoint.o url.o functions.o webhooks.o tenant.o \
+	nested.o rules.o lookup.o insert.o record.o subscriptions.o events.o decide.o calls.o)
 SHLIB_LINK = -lcrypto
 WORKER = osmtalk_worker$(DLSUFFIX)
-WORKER_OBJS = $(addprefix src/,worker.o sending.o slot.o crash.o objects.o ownership.o outbox.o look.o claim.o claimed.o settle.o retention.o upkeep.o statements.o scheduler.o endpoints.o waiting.o http.o request.o result.o answer.o target.o own.o sockets.o)
+WORKER_OBJS = $(addprefix src/,worker.o sending.o slot.o crash.o objects.o ownership.o outbox.o look.o claim.o claimed.o recipient.o settle.o retention.o upkeep.o statements.o scheduler.o endpoints.o waiting.o http.o request.o result.o answer.o target.o own.o sockets.o)
 WORKER_LIBS = -lcurl -lcrypto
 
 # The oldest version of the SQL objects that the worker can serve while they
@@ -50,7 +50,7 @@ ifeq ($(SANITIZE),1)
 UNIT_CFLAGS += -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 UNIT_SUFFIX = _sanitized
 endif
-UNIT_TESTS = $(patsubst %,test/unit/%_test$(UNIT_SUFFIX),scheduler egress signing ids endpoint url answer)
+UNIT_TESTS = $(patsubst %,test/unit/%_test$(UNIT_SUFFIX),scheduler egress signing compose ids endpoint url answer)
 
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs 2>/dev/null)
@@ -101,5 +101,7 @@ test/unit/%_test$(UNIT_SUFFIX): test/unit/%_test.c test/unit/check.h src/%.c src
 	$(CC) -std=gnu99 -g -O1 -Wall -Wextra $(UNIT_CFLAGS) -Isrc -o $@ $< $(filter src/%.c,$^) $(UNIT_LIBS)
 test/unit/scheduler_test$(UNIT_SUFFIX): src/endpoints.c src/endpoints.h src/waiting.c src/waiting.h
 test/unit/signing_test$(UNIT_SUFFIX): UNIT_LIBS = -lcrypto
+test/unit/compose_test$(UNIT_SUFFIX): src/signing.c src/signing.h
+test/unit/compose_test$(UNIT_SUFFIX): UNIT_LIBS = -lcrypto
 test/unit/url_test$(UNIT_SUFFIX): src/endpoint.c src/endpoint.h src/target.c src/target.h test/urls.txt
 test/unit/url_test$(UNIT_SUFFIX): UNIT_LIBS = -lcurl

@@ -21,7 +21,7 @@ COMMENT ON FUNCTION osmtalk.first_set(text, text) IS
  * that is not asked for costs nothing.
  */
 CREATE FUNCTION osmtalk.delivery_target(type text, org_id text, campaign_id text)
-RETURNS TABLE (url text, secret text, previous_secrets text[])
+RETURNS TABLE (url text, secret text, previous_secrets text[], headers jsonb, secret_of text)
 LANGUAGE sql STABLE PARALLEL SAFE ROWS 1
 BEGIN ATOMIC
 	SELECT osmtalk.first_set(c.webhook_url, s.default_webhook_url),
@@ -32,14 +32,17 @@ BEGIN ATOMIC
 					AND p.campaign_id IS NOT DISTINCT FROM CASE WHEN c.webhook_secret <> '' THEN c.id END
 					AND p.valid_until > now()
 					AND p.secret <> osmtalk.first_set(c.webhook_secret, s.webhook_secret)
-				  ORDER BY p.id COLLATE "C" DESC)
+				  ORDER BY p.id COLLATE "C" DESC),
+		   -- with the URL that they were set beside: a token goes nowhere else
+		   CASE WHEN c.webhook_url <> '' THEN c.webhook_headers ELSE s.webhook_headers END,
+		   CASE WHEN c.webhook_secret <> '' THEN c.id END
 	  FROM (SELECT 1) AS always
 	  LEFT JOIN osmtalk.org_settings s ON s.org_id = delivery_target.org_id
 	  LEFT JOIN osmtalk.campaigns c ON c.id = delivery_target.campaign_id
-		   AND delivery_target.type <> 'call.analysis_completed';
+		   AND delivery_target.type NOT LIKE 'call.%';
 END;
 COMMENT ON FUNCTION osmtalk.delivery_target(text, text, text) IS
-'Where an event of this type goes and what signs it, as of now: the campaign''s URL and secret, each the organisation''s where the campaign has none; call.analysis_completed is always the organisation''s. Nulls where there is none. previous_secrets: those that were replaced and are valid still, the latest first';
+'Where an event of this type goes and what signs it, as of now: the campaign''s URL and secret, each the organisation''s where the campaign has none; events of calls (call.*) are always the organisation''s. Nulls where there is none. previous_secrets: those that were replaced and are valid still, the latest first; headers: those beside the URL; secret_of: the campaign whose secret it is, null for the organisation';
 
 /*
  * A row's queue, where whoever enqueues it has not given it.
@@ -99,12 +102,20 @@ BEGIN
 				USING ERRCODE = 'invalid_parameter_value';
 		END IF;
 	END IF;
+	PERFORM FROM osmtalk.org_settings s
+	  WHERE s.org_id = send_test_event.org_id
+		AND osmtalk.is_subscribed('webhook.test', campaign.webhook_events, s.webhook_events);
+	IF NOT FOUND THEN
+		RAISE WARNING 'there is no event: webhook.test is not among the types that are wanted'
+			USING HINT = 'They are in webhook_events of the campaign, or of the organisation where that is null.';
+		RETURN NULL;
+	END IF;
 	RETURN osmtalk.record_event('webhook.test', org_id, campaign_id, NULL, NULL,
 								osmtalk.test_body(now(), org_id, campaign));
 END
 $$;
 COMMENT ON FUNCTION osmtalk.send_test_event(text, text) IS
-'Enqueues a webhook.test to the URL, and with the secret, of the campaign or the organisation; returns the event''s id. Unknown organisation or campaign: 22023';
+'Enqueues a webhook.test to the URL, and with the secret, of the campaign or the organisation; returns the event''s id, or null, with a warning, if webhook_events leaves that type out. Unknown organisation or campaign: 22023';
 
 CREATE FUNCTION osmtalk.redeliver(event_id text) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER

@@ -78,7 +78,8 @@ GRANT EXECUTE ON FUNCTION
 	osmtalk.is_terminal(osmtalk.lead_status),
 	osmtalk.analysis_configured(osmtalk.agents),
 	osmtalk.signature(text, text),
-	osmtalk.verify_signature(text, text, text),
+	osmtalk.verify_signature(text, text, text), osmtalk.verify_standard_webhook(text, jsonb, text, interval),
+	osmtalk.event_types(), osmtalk.default_event_types(),
 	osmtalk.is_webhook_url(text), osmtalk.redacted_url(text),
 	-- what policies and views call
 	osmtalk.current_org_id(), osmtalk.sees_org(text), osmtalk.sees_every_org()
@@ -108,17 +109,18 @@ GRANT EXECUTE ON FUNCTION osmtalk.explain_outcome(text) TO osmtalk_app, osmtalk_
 
 /* ---- the administrator: configuration and operation ---- */
 
--- secrets can be written and not read
-GRANT SELECT (org_id, default_webhook_url), INSERT (org_id, default_webhook_url, webhook_secret),
-	  UPDATE (default_webhook_url, webhook_secret), DELETE
+-- secrets, and headers, which may be secrets, can be written and not read
+GRANT SELECT (org_id, default_webhook_url, webhook_events),
+	  INSERT (org_id, default_webhook_url, webhook_secret, webhook_events, webhook_headers),
+	  UPDATE (default_webhook_url, webhook_secret, webhook_events, webhook_headers), DELETE
    ON osmtalk.org_settings TO osmtalk_admin;
 GRANT SELECT, DELETE,
 	  INSERT (id, org_id, name, enable_sentiment, enable_success_evaluation, post_call_analysis),
 	  UPDATE (name, enable_sentiment, enable_success_evaluation, post_call_analysis)
    ON osmtalk.agents TO osmtalk_admin;
-GRANT SELECT (id, org_id, agent_id, name, webhook_url, max_attempts, retry_backoff, retry_on), DELETE,
-	  INSERT (id, org_id, agent_id, name, webhook_url, webhook_secret, max_attempts, retry_backoff, retry_on),
-	  UPDATE (agent_id, name, webhook_url, webhook_secret, max_attempts, retry_backoff, retry_on)
+GRANT SELECT (id, org_id, agent_id, name, webhook_url, max_attempts, retry_backoff, retry_on, webhook_events), DELETE,
+	  INSERT (id, org_id, agent_id, name, webhook_url, webhook_secret, max_attempts, retry_backoff, retry_on, webhook_events, webhook_headers),
+	  UPDATE (agent_id, name, webhook_url, webhook_secret, max_attempts, retry_backoff, retry_on, webhook_events, webhook_headers)
    ON osmtalk.campaigns TO osmtalk_admin;
 GRANT SELECT, DELETE, INSERT (org_id, phone_number, reason, source), UPDATE (reason, source)
    ON osmtalk.dnc_entries TO osmtalk_admin;

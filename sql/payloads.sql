@@ -41,6 +41,21 @@ RETURN osmtalk.render(
 COMMENT ON FUNCTION osmtalk.analysis_completed_body(timestamptz, osmtalk.calls, text) IS
 'The body of call.analysis_completed; campaign_id is that of the call''s lead, if any';
 
+CREATE FUNCTION osmtalk.call_event_body(at timestamptz, event text, call osmtalk.calls, campaign_id text) RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN osmtalk.render(
+	'{"event":?,"timestamp":?,'
+	'"call":{"id":?,"orgId":?,"agentId":?,"campaignId":?,"leadId":?,"direction":?,"phoneNumber":?,"status":?,'
+	'"startedAt":?,"answeredAt":?,"endedAt":?,"durationSeconds":?,"transcript":*,"dynamicVariables":*,"metadata":*,'
+	'"sipStatusCode":?,"error":?}}',
+	event, at,
+	call.id, call.org_id, call.agent_id, campaign_id, call.lead_id, call.direction, call.phone_number, call.status::text,
+	call.started_at, call.answered_at, call.ended_at, osmtalk.duration_seconds(call.answered_at, call.ended_at),
+	call.transcript, call.dynamic_variables, call.metadata,
+	call.sip_status_code, call.error);
+COMMENT ON FUNCTION osmtalk.call_event_body(timestamptz, text, osmtalk.calls, text) IS
+'The body of call.started, call.completed and call.failed; campaign_id is that of the call''s lead, if any';
+
 CREATE FUNCTION osmtalk.test_body(at timestamptz, org_id text, campaign osmtalk.campaigns) RETURNS text
 LANGUAGE sql STABLE PARALLEL SAFE
 RETURN CASE WHEN campaign.id IS NULL THEN osmtalk.render(

@@ -32,13 +32,19 @@ END;
 COMMENT ON FUNCTION osmtalk.call_outcome(timestamptz, timestamptz, int, boolean, text) IS
 'What came of a call, first match wins: SIP 486/600 busy; 408/480/487 unanswered no_answer; an error failed; other SIP >= 400 failed; voicemail; unanswered or under 3 s no_answer; else completed. Null while the call has not ended; infinite times count as null';
 
+CREATE FUNCTION osmtalk.has_started(started_at timestamptz, answered_at timestamptz) RETURNS boolean
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN COALESCE(pg_catalog.isfinite(started_at), false) OR COALESCE(pg_catalog.isfinite(answered_at), false);
+COMMENT ON FUNCTION osmtalk.has_started(timestamptz, timestamptz) IS
+'Whether a call with these facts has started: either is set; infinite times count as null';
+
 CREATE FUNCTION osmtalk.call_status(
 	started_at timestamptz, answered_at timestamptz, ended_at timestamptz, sip_status_code int,
 	voicemail_detected boolean, error text) RETURNS osmtalk.call_status
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN COALESCE(
 	osmtalk.call_outcome(answered_at, ended_at, sip_status_code, voicemail_detected, error),
-	CASE WHEN pg_catalog.isfinite(started_at) OR pg_catalog.isfinite(answered_at)
+	CASE WHEN osmtalk.has_started(started_at, answered_at)
 		THEN 'in_progress'::osmtalk.call_status
 		ELSE 'queued'::osmtalk.call_status
 	END);

@@ -12,11 +12,15 @@
 CREATE TABLE osmtalk.org_settings (
 	org_id text PRIMARY KEY,
 	default_webhook_url text,
-	webhook_secret text
+	webhook_secret text,
+	webhook_events text[],
+	webhook_headers jsonb
 );
 COMMENT ON TABLE osmtalk.org_settings IS 'One row per organisation, the tenant';
 COMMENT ON COLUMN osmtalk.org_settings.default_webhook_url IS 'Where events go that have no URL of a campaign; null or empty: nowhere';
 COMMENT ON COLUMN osmtalk.org_settings.webhook_secret IS 'Signs events where the campaign has no secret; null or empty: they are sent unsigned';
+COMMENT ON COLUMN osmtalk.org_settings.webhook_events IS 'The types of events that are wanted, of event_types(); null: default_event_types()';
+COMMENT ON COLUMN osmtalk.org_settings.webhook_headers IS 'Sent with each request to default_webhook_url, and nowhere else: an object of names and values, which may hold tokens';
 
 CREATE TABLE osmtalk.agents (
 	id text PRIMARY KEY DEFAULT osmtalk.new_id('agent'),
@@ -43,7 +47,9 @@ CREATE TABLE osmtalk.campaigns (
 		CHECK (retry_backoff >= interval '0' AND retry_backoff <= interval '10 years'
 			   AND extract(year FROM retry_backoff) BETWEEN -10 AND 10),
 	retry_on osmtalk.lead_status[] NOT NULL DEFAULT '{failed}'
-		CHECK (retry_on <@ '{failed,no_answer,busy,voicemail}'::osmtalk.lead_status[])
+		CHECK (retry_on <@ '{failed,no_answer,busy,voicemail}'::osmtalk.lead_status[]),
+	webhook_events text[],
+	webhook_headers jsonb
 );
 CREATE INDEX campaigns_org_id_idx ON osmtalk.campaigns (org_id);
 CREATE INDEX campaigns_agent_id_idx ON osmtalk.campaigns (agent_id);
@@ -53,6 +59,15 @@ COMMENT ON COLUMN osmtalk.campaigns.webhook_secret IS 'Signs the campaign''s eve
 COMMENT ON COLUMN osmtalk.campaigns.max_attempts IS 'How many calls a lead gets in all while its outcome is one of retry_on';
 COMMENT ON COLUMN osmtalk.campaigns.retry_backoff IS 'How long after the decision a lead is due again';
 COMMENT ON COLUMN osmtalk.campaigns.retry_on IS 'The outcomes that put a lead back to pending: any of failed, no_answer, busy, voicemail';
+COMMENT ON COLUMN osmtalk.campaigns.webhook_events IS 'The types of events that are wanted of the campaign, its leads and their calls, wherever they go; null: as the organisation''s';
+COMMENT ON COLUMN osmtalk.campaigns.webhook_headers IS 'Sent with each request to webhook_url, and nowhere else; those of the organisation are not sent there';
+
+-- who wants events of calls as such: mostly nobody, which sessions know without
+-- a look; see subscriptions.sql
+CREATE INDEX org_settings_call_events_idx ON osmtalk.org_settings (org_id)
+	WHERE webhook_events && '{call.started,call.completed,call.failed}';
+CREATE INDEX campaigns_call_events_idx ON osmtalk.campaigns (id)
+	WHERE webhook_events && '{call.started,call.completed,call.failed}';
 
 /*
  * What rotate_webhook_secret() has replaced.  Apart from the current ones, so
@@ -73,8 +88,8 @@ COMMENT ON COLUMN osmtalk.previous_secrets.campaign_id IS 'Whose events it signe
 COMMENT ON COLUMN osmtalk.previous_secrets.valid_until IS 'It signs nothing from here on, and is removed';
 
 -- no copies of secrets in pg_statistic, where samples of a column's values are kept
-ALTER TABLE osmtalk.org_settings ALTER COLUMN webhook_secret SET STATISTICS 0;
-ALTER TABLE osmtalk.campaigns ALTER COLUMN webhook_secret SET STATISTICS 0;
+ALTER TABLE osmtalk.org_settings ALTER COLUMN webhook_secret SET STATISTICS 0, ALTER COLUMN webhook_headers SET STATISTICS 0;
+ALTER TABLE osmtalk.campaigns ALTER COLUMN webhook_secret SET STATISTICS 0, ALTER COLUMN webhook_headers SET STATISTICS 0;
 ALTER TABLE osmtalk.previous_secrets ALTER COLUMN secret SET STATISTICS 0;
 
 CREATE TABLE osmtalk.dnc_entries (

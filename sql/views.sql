@@ -70,7 +70,7 @@ CREATE VIEW osmtalk.deliveries WITH (security_barrier = true) AS
 		  FROM osmtalk.delivery_attempts d WHERE d.event_id = e.id AND d.slot = e.slot) a ON true
 	  -- as delivery_target() does; a function here would run with the rights of
 	  -- whoever reads the view, who need not be able to read the secrets beside
-	  LEFT JOIN osmtalk.campaigns c ON c.id = e.campaign_id AND e.type <> 'call.analysis_completed'
+	  LEFT JOIN osmtalk.campaigns c ON c.id = e.campaign_id AND e.type NOT LIKE 'call.%'
 	  LEFT JOIN osmtalk.org_settings s ON s.org_id = e.org_id
 	 CROSS JOIN LATERAL (
 		SELECT COALESCE(last.url, NULLIF(c.webhook_url, ''), NULLIF(s.default_webhook_url, '')) AS url) u

@@ -13,9 +13,11 @@
 #include "access/htup_details.h"
 #include "access/xact.h"
 #include "decide.h"
+#include "events.h"
 #include "fmgr.h"
 #include "lookup.h"
 #include "nested.h"
+#include "subscriptions.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
@@ -187,7 +189,7 @@ osmtalk_calls_after_update(PG_FUNCTION_ARGS)
 	TupleDesc desc = RelationGetDescr(trigger->tg_relation);
 	HeapTuple row = trigger->tg_newtuple;
 	Call old = {0}, new = {0};
-	bool decides, corrects, analyzed;
+	bool decides, corrects, analyzed, announces;
 	int nest_level;
 
 	osmtalk_read_row(trigger->tg_trigtuple, desc, columns, COLUMNS, old.value, old.null);
@@ -195,11 +197,14 @@ osmtalk_calls_after_update(PG_FUNCTION_ARGS)
 	decides = old.null[DECIDED_AT] && !new.null[DECIDED_AT];
 	corrects = !old.null[DECIDED_AT] && is_distinct(&new, &old, ANALYSIS); /* late */
 	analyzed = old.null[ANALYZED_AT] && !new.null[ANALYZED_AT];
-	if (!decides && !corrects && !analyzed)
+	announces = is_distinct(&new, &old, STATUS) && osmtalk_call_events_wanted();
+	if (!decides && !corrects && !analyzed && !announces)
 		return PointerGetDatum(NULL);
 
 	nest_level = osmtalk_pin_search_path();
 	SPI_connect();
+	if (announces)
+		osmtalk_record_call_events(row, desc, old.value[STATUS], old.null[STATUS]);
 	if (decides)
 		osmtalk_decide_lead(row, desc);
 	else if (corrects)

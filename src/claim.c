@@ -17,7 +17,9 @@
 #include "claimed.h"
 #include "endpoint.h"
 #include "ownership.h"
+#include "recipient.h"
 #include "ring.h"
+#include "settings.h"
 #include "settle.h"
 #include "statements.h"
 #include "utils/memutils.h"
@@ -33,41 +35,41 @@
  * batch to read.  Each is found by its key, whatever the planner thinks of the
  * table when it is asked.
  */
-#define READ_ROWS                                                                                                          \
-	"SELECT w.number, o.id, o.event_id, o.attempts, o.due_at, o.worker_deaths, t.url, t.secret, e.body, o.touched, o.slot" \
-	"  FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4))"        \
-	"		WITH ORDINALITY w (endpoint_hash, after, until, n, number)"                                                         \
-	" CROSS JOIN LATERAL ("                                                                                                \
-	"	SELECT r.id, r.event_id, r.attempts, r.due_at, r.worker_deaths, r.slot,"                                             \
-	"		   r.xmax OPERATOR(pg_catalog.<>) '0'::pg_catalog.xid AS touched"                                                   \
-	"	  FROM osmtalk.outbox r"                                                                                             \
-	"	 WHERE r.endpoint_hash OPERATOR(pg_catalog.=) w.endpoint_hash"                                                       \
-	"	   AND r.id OPERATOR(pg_catalog.>) w.after AND r.id OPERATOR(pg_catalog.<=) w.until"                                 \
-	"	   AND r.origin OPERATOR(pg_catalog.=) $5"                                                                           \
-	"	 ORDER BY r.id LIMIT w.n) o"                                                                                         \
-	"  LEFT JOIN LATERAL (SELECT v.type, v.org_id, v.campaign_id, v.body FROM osmtalk.events_%s v"                         \
-	"					   WHERE v.slot OPERATOR(pg_catalog.=) o.slot AND v.id OPERATOR(pg_catalog.=) o.event_id"                        \
-	"					  OFFSET 0) e ON true"                                                                                           \
-	"  LEFT JOIN LATERAL osmtalk.delivery_target(e.type, e.org_id, e.campaign_id) t ON true"
-#define READ_ROWS_TYPES                                                 \
-	{                                                                   \
-		INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT4ARRAYOID, TEXTOID \
+#define READ_ROWS                                                                                                                                           \
+	"SELECT w.number, o.id, o.event_id, o.attempts, o.due_at, o.worker_deaths, e.body, o.touched, o.slot,"                                                  \
+	"		 " OSMTALK_RECIPIENT("e", "$6") "  FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4))" \
+											"		WITH ORDINALITY w (endpoint_hash, after, until, n, number)"                                                  \
+											" CROSS JOIN LATERAL ("                                                                                         \
+											"	SELECT r.id, r.event_id, r.attempts, r.due_at, r.worker_deaths, r.slot,"                                      \
+											"		   r.xmax OPERATOR(pg_catalog.<>) '0'::pg_catalog.xid AS touched"                                            \
+											"	  FROM osmtalk.outbox r"                                                                                      \
+											"	 WHERE r.endpoint_hash OPERATOR(pg_catalog.=) w.endpoint_hash"                                                \
+											"	   AND r.id OPERATOR(pg_catalog.>) w.after AND r.id OPERATOR(pg_catalog.<=) w.until"                          \
+											"	   AND r.origin OPERATOR(pg_catalog.=) $5"                                                                    \
+											"	 ORDER BY r.id LIMIT w.n) o"                                                                                  \
+											"  LEFT JOIN LATERAL (SELECT v.type, v.org_id, v.campaign_id, v.body FROM osmtalk.events_%s v"                  \
+											"					   WHERE v.slot OPERATOR(pg_catalog.=) o.slot AND v.id OPERATOR(pg_catalog.=) o.event_id"                 \
+											"					  OFFSET 0) e ON true"                                                                                    \
+											"  LEFT JOIN LATERAL osmtalk.delivery_target(e.type, e.org_id, e.campaign_id) t ON true"
+#define READ_ROWS_TYPES                                                          \
+	{                                                                            \
+		INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT4ARRAYOID, TEXTOID, BOOLOID \
 	}
+#define READ_ROWS_RECIPIENT 10 /* the first of its columns */
 
 /* Events that are in another slot. */
 static OsmtalkStatement read_others = {
 	"osmtalk: claim events",
-	"SELECT k.number, o.slot, t.url, t.secret, e.body"
-	"  FROM " OSMTALK_KEYS
-	" CROSS JOIN LATERAL (SELECT r.event_id, r.slot FROM osmtalk.outbox r"
-	"					   WHERE r.endpoint_hash OPERATOR(pg_catalog.=) k.endpoint_hash AND r.id OPERATOR(pg_catalog.=) k.id"
-	"					  OFFSET 0) o"
-	" CROSS JOIN LATERAL (SELECT v.type, v.org_id, v.campaign_id, v.body FROM osmtalk.events v"
-	"					   WHERE v.slot OPERATOR(pg_catalog.=) o.slot AND v.id OPERATOR(pg_catalog.=) o.event_id"
-	"					  OFFSET 0) e"
-	"  LEFT JOIN LATERAL osmtalk.delivery_target(e.type, e.org_id, e.campaign_id) t ON true",
-	2,
-	{INT8ARRAYOID, INT8ARRAYOID}};
+	"SELECT k.number, o.slot, e.body, " OSMTALK_RECIPIENT("e", "$3") "  FROM " OSMTALK_KEYS
+																	 " CROSS JOIN LATERAL (SELECT r.event_id, r.slot FROM osmtalk.outbox r"
+																	 "					   WHERE r.endpoint_hash OPERATOR(pg_catalog.=) k.endpoint_hash AND r.id OPERATOR(pg_catalog.=) k.id"
+																	 "					  OFFSET 0) o"
+																	 " CROSS JOIN LATERAL (SELECT v.type, v.org_id, v.campaign_id, v.body FROM osmtalk.events v"
+																	 "					   WHERE v.slot OPERATOR(pg_catalog.=) o.slot AND v.id OPERATOR(pg_catalog.=) o.event_id"
+																	 "					  OFFSET 0) e"
+																	 "  LEFT JOIN LATERAL osmtalk.delivery_target(e.type, e.org_id, e.campaign_id) t ON true",
+	3,
+	{INT8ARRAYOID, INT8ARRAYOID, BOOLOID}};
 
 /*
  * And those that are not in the slot that the outbox names, for it was not
@@ -81,10 +83,11 @@ static OsmtalkStatement find_events = {
 	"	 WHERE o.endpoint_hash OPERATOR(pg_catalog.=) k.endpoint_hash AND o.id OPERATOR(pg_catalog.=) k.id"
 	"	   AND e.id OPERATOR(pg_catalog.=) o.event_id"
 	"	RETURNING k.number, e.slot, e.type, e.org_id, e.campaign_id, e.body)"
-	" SELECT f.number, f.slot, t.url, t.secret, f.body FROM found f"
-	"  LEFT JOIN LATERAL osmtalk.delivery_target(f.type, f.org_id, f.campaign_id) t ON true",
-	2,
-	{INT8ARRAYOID, INT8ARRAYOID}};
+	" SELECT f.number, f.slot, f.body, " OSMTALK_RECIPIENT("f", "$3") " FROM found f"
+																	  "  LEFT JOIN LATERAL osmtalk.delivery_target(f.type, f.org_id, f.campaign_id) t ON true",
+	3,
+	{INT8ARRAYOID, INT8ARRAYOID, BOOLOID}};
+#define MISSING_RECIPIENT 4 /* the first of its columns, of both */
 
 /*
  * An event that was due when it was enqueued, though by today's clock it is
@@ -130,9 +133,8 @@ make_delivery(HeapTuple tuple, int64 id, int64 endpoint_hash)
 
 	d->event_id = osmtalk_text_column(tuple, 3, context, NULL);
 	d->attempt = DatumGetInt32(osmtalk_column(tuple, 4, &isnull)) + 1;
-	d->url = osmtalk_text_column(tuple, 7, context, NULL);
-	d->secret = osmtalk_secret_column(tuple, 8, context, &d->unsignable);
-	d->body = osmtalk_text_column(tuple, 9, context, &d->body_len);
+	d->body = osmtalk_text_column(tuple, 7, context, &d->body_len);
+	osmtalk_read_recipient(tuple, READ_ROWS_RECIPIENT, d);
 	return d;
 }
 
@@ -209,7 +211,7 @@ read_rows_of(int16 slot)
 	{
 		char *sql = psprintf(READ_ROWS, slot < 0 ? "kept" : psprintf("%02d", slot));
 
-		*s = (OsmtalkStatement){"osmtalk: claim events", MemoryContextStrdup(TopMemoryContext, sql), 5, READ_ROWS_TYPES};
+		*s = (OsmtalkStatement){"osmtalk: claim events", MemoryContextStrdup(TopMemoryContext, sql), 6, READ_ROWS_TYPES};
 	}
 	return s;
 }
@@ -221,7 +223,7 @@ read_windows(const Window *windows, int n)
 	int64 *after = palloc(n * sizeof(int64));
 	int64 *until = palloc(n * sizeof(int64));
 	int32 *limits = palloc(n * sizeof(int32));
-	Datum values[5];
+	Datum values[6];
 
 	for (int i = 0; i < n; i++)
 	{
@@ -235,6 +237,7 @@ read_windows(const Window *windows, int n)
 	values[2] = osmtalk_int8_array(until, n);
 	values[3] = osmtalk_int4_array(limits, n);
 	values[4] = osmtalk_origin();
+	values[5] = BoolGetDatum(osmtalk_standard_webhooks_headers);
 	osmtalk_select(read_rows_of(last_slot), values);
 }
 
@@ -286,8 +289,8 @@ take_row(OsmtalkScheduler *scheduler, Window *w, HeapTuple tuple, TimestampTz no
 	{
 		d = make_delivery(tuple, id, w->endpoint->hash);
 		d->claimed_at = now;
-		d->touched = DatumGetBool(osmtalk_column(tuple, 10, &isnull));
-		d->slot = DatumGetInt16(osmtalk_column(tuple, 11, &isnull));
+		d->touched = DatumGetBool(osmtalk_column(tuple, 8, &isnull));
+		d->slot = DatumGetInt16(osmtalk_column(tuple, 9, &isnull));
 		w->tickets = t->next_ready;
 		d->ticket = t;
 		t->delivery = d;
@@ -302,7 +305,7 @@ find_missing_events(OsmtalkStatement *statement)
 {
 	OsmtalkDelivery **missing = NULL;
 	int n = 0;
-	Datum keys[2];
+	Datum values[3]; /* the keys, and the flag */
 	dlist_iter iter;
 
 	dlist_foreach(iter, &claimed)
@@ -317,8 +320,9 @@ find_missing_events(OsmtalkStatement *statement)
 	}
 	if (n == 0)
 		return;
-	osmtalk_make_keys(missing, n, keys);
-	osmtalk_execute(statement, keys);
+	osmtalk_make_keys(missing, n, values);
+	values[2] = BoolGetDatum(osmtalk_standard_webhooks_headers);
+	osmtalk_execute(statement, values);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		HeapTuple tuple = SPI_tuptable->vals[i];
@@ -326,10 +330,9 @@ find_missing_events(OsmtalkStatement *statement)
 		OsmtalkDelivery *d = missing[DatumGetInt64(osmtalk_column(tuple, 1, &isnull)) - 1];
 
 		d->slot = DatumGetInt16(osmtalk_column(tuple, 2, &isnull));
-		d->url = osmtalk_text_column(tuple, 3, osmtalk_delivery_context(), NULL);
-		d->secret = osmtalk_secret_column(tuple, 4, osmtalk_delivery_context(), &d->unsignable);
-		d->body = osmtalk_text_column(tuple, 5, osmtalk_delivery_context(), &d->body_len);
-		osmtalk_wipe_column(tuple, 4);
+		d->body = osmtalk_text_column(tuple, 3, osmtalk_delivery_context(), &d->body_len);
+		osmtalk_read_recipient(tuple, MISSING_RECIPIENT, d);
+		osmtalk_wipe_recipient(tuple, MISSING_RECIPIENT);
 	}
 	SPI_freetuptable(SPI_tuptable);
 }
@@ -422,7 +425,7 @@ osmtalk_claim(OsmtalkScheduler *scheduler, bool all_found)
 		int64 number = DatumGetInt64(osmtalk_column(tuple, 1, &isnull));
 
 		take_row(scheduler, &windows[number - 1], tuple, now);
-		osmtalk_wipe_column(tuple, 8);
+		osmtalk_wipe_recipient(tuple, READ_ROWS_RECIPIENT);
 	}
 	SPI_freetuptable(SPI_tuptable);
 	for (int i = 0; i < nwindows; i++)
@@ -433,6 +436,7 @@ osmtalk_claim(OsmtalkScheduler *scheduler, bool all_found)
 	leave_locked(scheduler, now);
 	find_missing_events(&read_others);
 	find_missing_events(&find_events);
+	osmtalk_read_previous_secrets(&claimed);
 	note_slot();
 	end_unused_tickets(scheduler);
 

@@ -8,11 +8,10 @@
  */
 #include "postgres.h"
 
-#include <openssl/crypto.h>
-
 #include "catalog/pg_type.h"
 #include "claimed.h"
 #include "ownership.h"
+#include "recipient.h"
 #include "statements.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
@@ -92,11 +91,11 @@ osmtalk_delivery_free(OsmtalkDelivery *d)
 	osmtalk_release_slice(d->endpoint_hash);
 	if (d->batch != NULL)
 		let_go_of_batch(d->batch);
-	if (d->secret != NULL)
-	{
-		OPENSSL_cleanse(d->secret, strlen(d->secret));
-		pfree(d->secret);
-	}
+	osmtalk_forget_secrets(d);
+	if (d->signer_org_id != NULL)
+		pfree(d->signer_org_id);
+	if (d->signer_campaign_id != NULL)
+		pfree(d->signer_campaign_id);
 	if (d->event_id != NULL)
 		pfree(d->event_id);
 	if (d->url != NULL)

@@ -1,6 +1,6 @@
 /*
  * decide.c
- *		How a call decides its lead, and the events of calls and leads.
+ *		How a call decides its lead.
  *
  * What the rules say is said by SQL functions (rules.sql, configuration.sql, payloads.sql); here is
  * the order in which they are asked, and the statements.
@@ -10,10 +10,10 @@
 #include "access/htup_details.h"
 #include "access/xact.h"
 #include "decide.h"
+#include "events.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "lookup.h"
-#include "record.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
@@ -22,7 +22,6 @@
 PG_FUNCTION_INFO_V1(osmtalk_decide_lead_sql);
 PG_FUNCTION_INFO_V1(osmtalk_record_analysis_sql);
 PG_FUNCTION_INFO_V1(osmtalk_leads_before_status);
-PG_FUNCTION_INFO_V1(osmtalk_leads_after_transition);
 
 /* ---- deciding ---- */
 
@@ -33,7 +32,6 @@ enum
 	CALL_AGENT_ID,
 	CALL_STATUS,
 	CALL_ANALYSIS,
-	CALL_ORG_ID,
 	CALL_COLUMNS
 };
 
@@ -42,8 +40,7 @@ static OsmtalkColumn call_columns[CALL_COLUMNS] = {
 	{"lead_id", OSMTALK_TEXT, 0},
 	{"agent_id", OSMTALK_TEXT, 0},
 	{"status", OSMTALK_OWN("call_status"), 0},
-	{"analysis", OSMTALK_JSONB, 0},
-	{"org_id", OSMTALK_TEXT, 0}};
+	{"analysis", OSMTALK_JSONB, 0}};
 
 static OsmtalkRule disposition_by = {
 	"disposition_by", 3, {OSMTALK_OWN("call_status"), OSMTALK_BOOL, OSMTALK_JSONB}};
@@ -236,9 +233,6 @@ enum
 	LEAD_DISPOSITION,
 	LEAD_NEXT_ATTEMPT_AT,
 	LEAD_COMPLETED_AT,
-	LEAD_ID,
-	LEAD_CAMPAIGN_ID,
-	LEAD_CALL_ID,
 	LEAD_COLUMNS
 };
 
@@ -246,10 +240,7 @@ static OsmtalkColumn lead_columns[LEAD_COLUMNS] = {
 	{"status", OSMTALK_OWN("lead_status"), 0},
 	{"disposition", OSMTALK_TEXT, 0},
 	{"next_attempt_at", OSMTALK_TIME, 0},
-	{"completed_at", OSMTALK_TIME, 0},
-	{"id", OSMTALK_TEXT, 0},
-	{"campaign_id", OSMTALK_TEXT, 0},
-	{"call_id", OSMTALK_TEXT, 0}};
+	{"completed_at", OSMTALK_TIME, 0}};
 
 static OsmtalkRule lead_disposition = {
 	"lead_disposition", 2, {OSMTALK_OWN("lead_status"), OSMTALK_TEXT}};
@@ -297,111 +288,4 @@ osmtalk_leads_before_status(PG_FUNCTION_ARGS)
 	changed[LEAD_DISPOSITION] = true;
 	return PointerGetDatum(osmtalk_write_row(trigger->tg_newtuple, desc, lead_columns, lengthof(new),
 											 changed, new, new_null));
-}
-
-/* ---- events ---- */
-
-static OsmtalkColumn campaign_columns[] = {{"org_id", OSMTALK_TEXT, 0}, {"webhook_url", OSMTALK_TEXT, 0}};
-static OsmtalkColumn org_columns[] = {{"default_webhook_url", OSMTALK_TEXT, 0}};
-static OsmtalkColumn campaign_of_lead[] = {{"campaign_id", OSMTALK_TEXT, 0}};
-
-static OsmtalkRule lead_completed_body = {
-	"lead_completed_body", 3, {OSMTALK_TIME, OSMTALK_OWN("campaigns"), OSMTALK_OWN(OSMTALK_LEADS_ROW)}};
-static OsmtalkRule analysis_completed_body = {
-	"analysis_completed_body", 3, {OSMTALK_TIME, OSMTALK_OWN(OSMTALK_CALLS_ROW), OSMTALK_TEXT}};
-static OsmtalkRule first_set = {"first_set", 2, {OSMTALK_TEXT, OSMTALK_TEXT}};
-
-/* Where the event goes, as of now: to the URL of its campaign, if that is a datum, or its organisation's. */
-static void
-find_url(OsmtalkEvent *event, Datum campaign_url)
-{
-	Datum urls[2] = {campaign_url, (Datum) 0};
-	bool urls_null[2] = {campaign_url == (Datum) 0, true};
-	Datum url;
-	bool isnull;
-
-	if (event->org_id != (Datum) 0)
-		(void) osmtalk_lookup("org_settings", event->org_id, org_columns, 1, &urls[1], &urls_null[1], NULL);
-	url = osmtalk_rule(&first_set, urls, urls_null, &isnull);
-	event->url = isnull ? (Datum) 0 : url;
-}
-
-static void
-render(OsmtalkEvent *event, OsmtalkRule *body, Datum first, Datum second, bool second_null)
-{
-	Datum args[3] = {TimestampTzGetDatum(GetCurrentTransactionStartTimestamp()), first, second};
-	bool args_null[3] = {false, false, second_null};
-	bool isnull;
-
-	event->body = osmtalk_rule(body, args, args_null, &isnull);
-	if (isnull)
-		event->body = (Datum) 0;
-}
-
-void
-osmtalk_record_analysis(HeapTuple row, TupleDesc desc)
-{
-	OsmtalkEvent event = {.type = "call.analysis_completed"};
-	Datum call[CALL_COLUMNS], campaign_id;
-	bool null[CALL_COLUMNS], no_campaign = true;
-
-	osmtalk_read_row(row, desc, call_columns, CALL_COLUMNS, call, null);
-	if (null[CALL_AGENT_ID] || !osmtalk_agent_is_analyzed(call[CALL_AGENT_ID]))
-		return;
-	if (!null[CALL_LEAD_ID] &&
-		!osmtalk_lookup("leads", call[CALL_LEAD_ID], campaign_of_lead, 1, &campaign_id, &no_campaign, NULL))
-		no_campaign = true;
-	event.org_id = null[CALL_ORG_ID] ? (Datum) 0 : call[CALL_ORG_ID];
-	event.campaign_id = no_campaign ? (Datum) 0 : campaign_id;
-	event.lead_id = null[CALL_LEAD_ID] ? (Datum) 0 : call[CALL_LEAD_ID];
-	event.call_id = call[CALL_ID];
-	find_url(&event, (Datum) 0);
-	render(&event, &analysis_completed_body, osmtalk_row_datum(row, desc), event.campaign_id, no_campaign);
-	osmtalk_record(&event);
-}
-
-/* The organisation, the body and where it goes, as of now. */
-static void
-render_transition(OsmtalkEvent *event, Datum lead)
-{
-	Datum campaign[2], campaign_row;
-	bool campaign_null[2];
-
-	if (!osmtalk_lookup("campaigns", event->campaign_id, campaign_columns, 2, campaign, campaign_null, &campaign_row))
-		elog(ERROR, "the lead's campaign does not exist");
-	event->org_id = campaign_null[0] ? (Datum) 0 : campaign[0];
-	find_url(event, campaign_null[1] ? (Datum) 0 : campaign[1]);
-	render(event, &lead_completed_body, campaign_row, lead, false);
-}
-
-/*
- * Each transition from a non-terminal into a terminal status is an event.
- */
-Datum
-osmtalk_leads_after_transition(PG_FUNCTION_ARGS)
-{
-	TriggerData *trigger = osmtalk_row_trigger(fcinfo, "leads", TRIGGER_EVENT_AFTER, TRIGGER_EVENT_UPDATE);
-	TupleDesc desc = RelationGetDescr(trigger->tg_relation);
-	OsmtalkEvent event = {.type = "campaign.lead_completed"};
-	Datum old[LEAD_STATUS + 1], new[LEAD_COLUMNS];
-	bool old_null[lengthof(old)], new_null[lengthof(new)];
-	int nest_level;
-
-	osmtalk_read_row(trigger->tg_trigtuple, desc, lead_columns, lengthof(old), old, old_null);
-	osmtalk_read_row(trigger->tg_newtuple, desc, lead_columns, lengthof(new), new, new_null);
-	if (old[LEAD_STATUS] == new[LEAD_STATUS] ||
-		osmtalk_rule_holds(&is_terminal, &old[LEAD_STATUS], NULL) ||
-		!osmtalk_rule_holds(&is_terminal, &new[LEAD_STATUS], NULL))
-		return PointerGetDatum(NULL);
-
-	nest_level = osmtalk_pin_search_path();
-	SPI_connect();
-	event.campaign_id = new[LEAD_CAMPAIGN_ID];
-	event.lead_id = new[LEAD_ID];
-	event.call_id = new_null[LEAD_CALL_ID] ? (Datum) 0 : new[LEAD_CALL_ID];
-	render_transition(&event, osmtalk_row_datum(trigger->tg_newtuple, desc));
-	osmtalk_record(&event);
-	SPI_finish();
-	osmtalk_unpin_search_path(nest_level);
-	return PointerGetDatum(NULL);
 }

@@ -26,7 +26,4 @@ extern void osmtalk_decide_lead(HeapTuple call, TupleDesc desc);
 /* What an analysis changes of a lead that is decided already; sends nothing. */
 extern void osmtalk_apply_analysis(HeapTuple call, TupleDesc desc);
 
-/* Writes the event of a call's first analysis, if its agent has analysis configured. */
-extern void osmtalk_record_analysis(HeapTuple call, TupleDesc desc);
-
 #endif

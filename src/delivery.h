@@ -55,16 +55,25 @@ typedef struct OsmtalkDelivery
 	int16 slot; /* the event's, when it was claimed */
 	char *event_id;
 	char *url;	  /* NULL: there is none any more */
-	char *secret; /* NULL: unsigned; wiped once the signature is made */
-	char *body;	  /* NULL: the event was removed */
+	char *secret; /* NULL: unsigned; wiped once the signature is made, as are those before it */
+	char *previous[OSMTALK_MOST_PREVIOUS];
+	int nprevious;
+	bool standard;			  /* signed in the form of Standard Webhooks, too */
+	char *signer_org_id;	  /* whose secrets these are, where that is wanted; NULL otherwise */
+	char *signer_campaign_id; /* NULL: the organisation's */
+	char *headers;			  /* of the receiver's own, see compose.h; NULL: none; wiped at the end */
+	size_t headers_len;
+	char *body; /* NULL: the event was removed */
 	size_t body_len;
 	TimestampTz claimed_at; /* URL and secret are those of then */
 
 	/* while it is being sent */
-	OsmtalkSignatures signatures; /* empty until they are made */
+	OsmtalkSignatures signatures;
+	bool is_signed; /* they are made, or there are none */
 	void *request;
 	void *easy;
-	bool unsignable; /* there is a secret, and no signature can be made: it must not be sent */
+	bool unsignable;  /* there is a secret, and no signature can be made: it must not be sent */
+	bool bad_headers; /* there are some of the receiver's own that cannot be sent, nor the event without them */
 	bool https;
 	bool proven; /* its endpoint answered last time */
 	bool proxied;

@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include <curl/curl.h>
+#include <openssl/crypto.h>
 #include <signal.h>
 
 #include "http.h"
@@ -188,6 +189,9 @@ make_request(void)
 static void
 free_request(Request *request)
 {
+	/* they may hold a token */
+	for (struct curl_slist *header = request->headers; header != NULL; header = header->next)
+		OPENSSL_cleanse(header->data, strlen(header->data));
 	curl_slist_free_all(request->headers);
 	curl_easy_cleanup(request->easy);
 	free(request);
@@ -228,6 +232,8 @@ begin(OsmtalkDelivery *d)
 		strlcpy(d->error, "not sent: there is no webhook URL any more", sizeof(d->error));
 	else if (d->unsignable)
 		snprintf(d->error, sizeof(d->error), "not sent: the webhook secret is longer than %d bytes", OSMTALK_LONGEST_SECRET);
+	else if (d->bad_headers)
+		strlcpy(d->error, "not sent: the webhook headers are not valid", sizeof(d->error));
 	else if ((d->request = request = make_request()) == NULL)
 		strlcpy(d->error, "the request could not be prepared", sizeof(d->error));
 	else if (osmtalk_request_prepare(request->easy, d, &request->headers))

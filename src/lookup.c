@@ -47,6 +47,20 @@ open_table(const char *name, LOCKMODE lock)
 	return table;
 }
 
+static IndexScanDesc
+begin_scan(Relation table, Relation index, Snapshot snapshot, ScanKey keys, int nkeys)
+{
+	IndexScanDesc scan;
+
+#if PG_VERSION_NUM >= 180000
+	scan = index_beginscan(table, index, snapshot, NULL, nkeys, 0);
+#else
+	scan = index_beginscan(table, index, snapshot, nkeys, 0);
+#endif
+	index_rescan(scan, keys, nkeys, NULL, 0);
+	return scan;
+}
+
 /* Puts the row that the snapshot sees into the slot. */
 static bool
 find_row(Relation table, Datum key, Snapshot snapshot, TupleTableSlot *slot)
@@ -72,12 +86,7 @@ find_row(Relation table, Datum key, Snapshot snapshot, TupleTableSlot *slot)
 				errmsg("the primary key of table \"%s\" is not a text", RelationGetRelationName(table)));
 	ScanKeyEntryInitialize(&scan_key, 0, 1, BTEqualStrategyNumber, InvalidOid,
 						   index->rd_indcollation[0], F_TEXTEQ, key);
-#if PG_VERSION_NUM >= 180000
-	scan = index_beginscan(table, index, snapshot, NULL, 1, 0);
-#else
-	scan = index_beginscan(table, index, snapshot, 1, 0);
-#endif
-	index_rescan(scan, &scan_key, 1, NULL, 0);
+	scan = begin_scan(table, index, snapshot, &scan_key, 1);
 	found = index_getnext_slot(scan, ForwardScanDirection, slot);
 	index_endscan(scan);
 	index_close(index, NoLock);
@@ -170,6 +179,29 @@ osmtalk_lock(const char *name, Datum key, OsmtalkColumn *key_column,
 	}
 	PopActiveSnapshot();
 	ExecDropSingleTupleTableSlot(slot);
+	table_close(table, NoLock);
+	return found;
+}
+
+bool
+osmtalk_has_any(const char *name, const char *index_name, Snapshot snapshot)
+{
+	Oid index_oid = get_relname_relid(index_name, osmtalk_installation());
+	Relation table, index;
+	TupleTableSlot *slot;
+	IndexScanDesc scan;
+	bool found;
+
+	if (!OidIsValid(index_oid))
+		return true;
+	table = open_table(name, AccessShareLock);
+	index = index_open(index_oid, AccessShareLock);
+	slot = table_slot_create(table, NULL);
+	scan = begin_scan(table, index, snapshot, NULL, 0);
+	found = index_getnext_slot(scan, ForwardScanDirection, slot);
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	index_close(index, NoLock);
 	table_close(table, NoLock);
 	return found;
 }

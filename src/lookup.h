@@ -9,6 +9,7 @@
 
 #include "access/tupdesc.h"
 #include "nested.h"
+#include "utils/snapshot.h"
 
 /*
  * The columns of the row of one of the extension's tables, all in the current
@@ -24,5 +25,8 @@ extern bool osmtalk_lookup(const char *table, Datum key, OsmtalkColumn *columns,
  */
 extern bool osmtalk_lock(const char *table, Datum key, OsmtalkColumn *key_column,
 						 Datum value, OsmtalkColumn *value_column);
+
+/* Whether the snapshot sees any row of that index; true if there is no such index. */
+extern bool osmtalk_has_any(const char *table, const char *index, Snapshot snapshot);
 
 #endif

@@ -34,6 +34,10 @@ typedef struct OsmtalkType
 	{                             \
 		TEXTOID, NULL, InvalidOid \
 	}
+#define OSMTALK_TEXT_ARRAY             \
+	{                                  \
+		TEXTARRAYOID, NULL, InvalidOid \
+	}
 #define OSMTALK_JSONB              \
 	{                              \
 		JSONBOID, NULL, InvalidOid \

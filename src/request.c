@@ -29,6 +29,7 @@
 #include "sockets.h"
 #include "storage/fd.h"
 #include "target.h"
+#include "utils/timestamp.h"
 
 #define MOST_HEADERS (64 * 1024)
 
@@ -347,6 +348,7 @@ osmtalk_request_create(void)
 	return easy;
 }
 
+/* The argument is the list. */
 static bool
 add_header(void *arg, const char *header)
 {
@@ -359,11 +361,36 @@ add_header(void *arg, const char *header)
 	return true;
 }
 
+/* Signs it, once: the request may have to be prepared again, and the secrets are wiped meanwhile. */
+static bool
+sign(const OsmtalkMessage *message, OsmtalkDelivery *d)
+{
+	if (!osmtalk_sign_message(message, &d->signatures))
+	{
+		d->unsignable = true;
+		return false;
+	}
+	d->is_signed = true;
+	if (d->secret != NULL)
+		OPENSSL_cleanse(d->secret, strlen(d->secret));
+	for (int i = 0; i < d->nprevious; i++)
+		OPENSSL_cleanse(d->previous[i], strlen(d->previous[i]));
+	return true;
+}
+
 bool
 osmtalk_request_prepare(CURL *easy, OsmtalkDelivery *d, struct curl_slist **headers)
 {
 	OsmtalkTarget target = osmtalk_target_read(d->url);
-	OsmtalkMessage message = {.event_id = d->event_id, .body = d->body, .body_len = d->body_len, .secret = d->secret};
+	OsmtalkMessage message = {
+		.event_id = d->event_id,
+		.body = d->body,
+		.body_len = d->body_len,
+		.custom = d->headers,
+		.secret = d->secret,
+		.nprevious = d->nprevious,
+		.standard = d->standard,
+		.timestamp = timestamptz_to_time_t(d->started_at)};
 	bool ok;
 
 	*headers = NULL;
@@ -389,16 +416,12 @@ osmtalk_request_prepare(CURL *easy, OsmtalkDelivery *d, struct curl_slist **head
 		strlcpy(d->error, "the event's id cannot be sent in a header", sizeof(d->error));
 		return false;
 	}
-	/* once: the request may have to be prepared again */
-	if (d->secret != NULL && d->signatures.classic[0] == '\0')
+	for (int i = 0; i < d->nprevious; i++)
+		message.previous[i] = d->previous[i];
+	if (!d->is_signed && !sign(&message, d))
 	{
-		if (!osmtalk_sign_message(&message, &d->signatures))
-		{
-			d->unsignable = true;
-			strlcpy(d->error, "the body could not be signed", sizeof(d->error));
-			return false;
-		}
-		OPENSSL_cleanse(d->secret, strlen(d->secret));
+		strlcpy(d->error, "the body could not be signed", sizeof(d->error));
+		return false;
 	}
 	ok = osmtalk_compose_headers(&message, &d->signatures, add_header, headers) &&
 		add_header(headers, "Expect:");

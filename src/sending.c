@@ -113,9 +113,9 @@ osmtalk_collect_results(OsmtalkScheduler *scheduler, dlist_head *results)
 		else
 			osmtalk_failed++;
 		osmtalk_scheduler_done(scheduler, d->ticket,
-							   d->answered										   ? OSMTALK_ANSWERED
-								   : d->refusal || d->url == NULL || d->unsignable ? OSMTALK_NOT_SENT
-																				   : OSMTALK_NO_ANSWER);
+							   d->answered															 ? OSMTALK_ANSWERED
+								   : d->refusal || d->url == NULL || d->unsignable || d->bad_headers ? OSMTALK_NOT_SENT
+																									 : OSMTALK_NO_ANSWER);
 		d->ticket = NULL;
 		dlist_push_tail(results, &d->node);
 		/* last: memory may run out for what the log is to hear, and the result must not be lost with it */

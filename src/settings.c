@@ -34,6 +34,7 @@ int osmtalk_retention = 30 * SECS_PER_DAY;
 int osmtalk_failed_retention = 90 * SECS_PER_DAY;
 int osmtalk_max_payload = 256 * 1024;
 bool osmtalk_require_https = true;
+bool osmtalk_standard_webhooks_headers = false;
 char *osmtalk_ca_file = NULL;
 char *osmtalk_org_id = NULL;
 char *osmtalk_proxy = NULL;
@@ -157,6 +158,11 @@ osmtalk_define_settings(void)
 							 "Plain http is spoken only inside osmtalk.trusted_networks.",
 							 NULL,
 							 &osmtalk_require_https, true,
+							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomBoolVariable("osmtalk.standard_webhooks_headers",
+							 "Signs requests as Standard Webhooks does, too.",
+							 "With webhook-id, webhook-timestamp and webhook-signature, where the secret has its form.",
+							 &osmtalk_standard_webhooks_headers, false,
 							 PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomStringVariable("osmtalk.trusted_networks",
 							   "Non-public addresses that may be called, a list of networks in CIDR notation.",

@@ -25,6 +25,7 @@ extern PGDLLEXPORT int osmtalk_retention;
 extern PGDLLEXPORT int osmtalk_failed_retention;
 extern PGDLLEXPORT int osmtalk_max_payload;
 extern PGDLLEXPORT bool osmtalk_require_https;
+extern PGDLLEXPORT bool osmtalk_standard_webhooks_headers;
 extern PGDLLEXPORT char *osmtalk_ca_file;
 extern PGDLLEXPORT char *osmtalk_proxy; /* "" for none */
 

@@ -42,4 +42,22 @@ extern PGDLLEXPORT bool osmtalk_verify(const char *body, size_t body_len,
 									   const char *secret, size_t secret_len,
 									   const char *header, size_t header_len);
 
+/*
+ * The same in the form of Standard Webhooks, of "id.timestamp.body".  The
+ * secret is "whsec_" and the base64 of the key; nothing can be signed, or
+ * verified, with any other.
+ */
+#define OSMTALK_STANDARD_SIGNATURE_PREFIX "v1,"
+#define OSMTALK_STANDARD_SIGNATURE_LEN (sizeof(OSMTALK_STANDARD_SIGNATURE_PREFIX) - 1 + 44)
+
+extern PGDLLEXPORT bool osmtalk_is_standard_secret(const char *secret, size_t len);
+extern PGDLLEXPORT bool osmtalk_sign_standard(const char *content, size_t content_len,
+											  const char *secret, size_t secret_len,
+											  char out[OSMTALK_STANDARD_SIGNATURE_LEN + 1]);
+
+/* The header may have several, separated by spaces; one that is right will do. */
+extern PGDLLEXPORT bool osmtalk_verify_standard(const char *content, size_t content_len,
+												const char *secret, size_t secret_len,
+												const char *signatures, size_t signatures_len);
+
 #endif

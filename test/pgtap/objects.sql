@@ -171,6 +171,10 @@ INSERT INTO functions VALUES
 	('requeue_lead(lead_id text, at timestamp with time zone DEFAULT now())', 'void', 'v', 'u'),
 	('signature(body text, secret text)', 'text', 'i', 's'),
 	('verify_signature(body text, secret text, header text)', 'boolean', 'i', 's'),
+	('verify_standard_webhook(body text, headers jsonb, secret text, tolerance interval DEFAULT ''00:05:00''::interval)', 'boolean', 'v', 's'),
+	('event_types()', 'text[]', 'i', 's'),
+	('default_event_types()', 'text[]', 'i', 's'),
+	('is_subscribed(type text, campaign text[], organisation text[])', 'boolean', 'i', 's'),
 	('send_test_event(org_id text, campaign_id text DEFAULT NULL::text)', 'text', 'v', 'u'),
 	('redeliver(event_id text)', 'void', 'v', 'u'),
 	('wait_until_drained(timeout interval DEFAULT ''00:00:30''::interval)', 'boolean', 'v', 'u'),
@@ -228,6 +232,7 @@ SELECT results_eq($$ SELECT name, boot_val, coalesce(unit, ''), context FROM pg_
 			  ('osmtalk.request_timeout', '15000', 'ms', 'sighup'),
 			  ('osmtalk.require_https', 'on', '', 'sighup'),
 			  ('osmtalk.retention', '2592000', 's', 'sighup'),
+			  ('osmtalk.standard_webhooks_headers', 'off', '', 'sighup'),
 			  ('osmtalk.trusted_networks', '', '', 'sighup'),
 			  ('osmtalk.workers', '1', '', 'sighup') $$,
 	'every setting, with its default, and none but its tenant that a session may change');
@@ -253,7 +258,7 @@ SELECT is_empty($$
 	SELECT a.attrelid::regclass, a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
 	  JOIN contract k ON ('osmtalk.' || k.tbl)::regclass = a.attrelid AND k.col = a.attname
 	 WHERE a.attname IN ('status', 'placed_at', 'decided_at', 'analyzed_at', 'disposition', 'attempts', 'next_attempt_at', 'call_id', 'outcome', 'completed_at',
-						 'skipped_reason', 'due_at', 'origin', 'default_webhook_url', 'webhook_url', 'webhook_secret', 'max_attempts', 'retry_backoff', 'retry_on')
+						 'skipped_reason', 'due_at', 'origin', 'default_webhook_url', 'webhook_url', 'webhook_secret', 'webhook_events', 'webhook_headers', 'max_attempts', 'retry_backoff', 'retry_on')
 	   AND (k.tbl, k.col) NOT IN (('leads', 'status'), ('events', 'call_id'))
 	   AND col_description(a.attrelid, a.attnum) IS NULL $$, 'columns whose meaning the name does not say have one');
 SELECT results_eq($$

@@ -7,7 +7,7 @@
 BEGIN;
 SET LOCAL search_path = public;
 SET LOCAL jit = off; -- it takes longer than all else
-SELECT plan(304);
+SELECT plan(321);
 
 CREATE ROLE osmtalk_test_nobody;
 CREATE ROLE osmtalk_test_facts;			-- records facts, and no more
@@ -50,7 +50,7 @@ SELECT is_empty($$ SELECT * FROM granted WHERE grantee = 0 $$, 'nothing is PUBLI
 SELECT is_empty($$ SELECT * FROM granted WHERE grantee NOT IN (owner, 'osmtalk_app'::regrole, 'osmtalk_admin'::regrole, 'osmtalk_monitor'::regrole) $$, 'nor anybody''s but the group roles''');
 SELECT is_empty($$ SELECT * FROM granted WHERE grantee <> owner AND (is_grantable OR privilege_type IN ('TRUNCATE', 'REFERENCES', 'TRIGGER', 'CREATE', 'MAINTAIN')) $$, 'who can pass nothing on, and truncate, refer to, or put triggers on nothing');
 SELECT is_empty($$ SELECT p.oid::regprocedure FROM pg_proc p JOIN granted g ON g.object = p.oid::regprocedure::text WHERE p.prorettype = 'trigger'::regtype AND g.grantee <> g.owner $$, 'nobody may execute a trigger function');
-SELECT is_empty($$ SELECT * FROM granted WHERE object IN ('osmtalk.org_settings.webhook_secret', 'osmtalk.campaigns.webhook_secret') AND privilege_type = 'SELECT' AND grantee <> owner $$, 'nobody may read a secret');
+SELECT is_empty($$ SELECT * FROM granted WHERE object IN ('osmtalk.org_settings.webhook_secret', 'osmtalk.campaigns.webhook_secret', 'osmtalk.org_settings.webhook_headers', 'osmtalk.campaigns.webhook_headers') AND privilege_type = 'SELECT' AND grantee <> owner $$, 'nobody may read a secret, nor headers that may be some');
 SELECT is_empty($$ SELECT * FROM granted WHERE object ~ '^osmtalk\.(org_settings|campaigns)$' AND privilege_type IN ('SELECT', 'INSERT', 'UPDATE') AND grantee <> owner $$, 'nor the tables that have them as a whole');
 SELECT is_empty($$ SELECT * FROM granted WHERE object ~ '^osmtalk\.(events|delivery_attempts|outbox|claims|slots|paused)' AND privilege_type <> 'SELECT' AND grantee <> owner $$, 'nobody may write an event, or a record of its delivery');
 SELECT ok(NOT has_schema_privilege('osmtalk_test_nobody', 'osmtalk', 'USAGE') AND NOT has_schema_privilege('osmtalk_test_nobody', 'osmtalk', 'CREATE'), 'somebody else: not even the schema');
@@ -66,7 +66,7 @@ SELECT pg_temp.acts_as('osmtalk_test_nobody', command, '42501', 'USAGE alone: ' 
 	'SELECT osmtalk.delivery_target(''webhook.test'', ''org'', ''cmp'')', 'SELECT osmtalk.record_event(''t'', ''org'', NULL, NULL, NULL, ''b'')',
 	'SELECT osmtalk.is_dnc_listed(''org'', ''+919876543210'')', 'SELECT osmtalk.start_worker()', 'SELECT osmtalk.pause()', 'SELECT osmtalk.resume()', 'CREATE TABLE osmtalk.mine ()',
 	'SELECT osmtalk.rotate_webhook_secret(''org'')', 'SELECT osmtalk.new_webhook_secret()', 'SELECT 1 FROM osmtalk.previous_secrets',
-	'SELECT osmtalk.explain_outcome(''call1'')', 'SELECT osmtalk.preview_event(''call1'')', 'SELECT osmtalk.preview_lead_event(''ld1'')', 'SELECT osmtalk.request_headers(''e'', ''b'', ''s'')',
+	'SELECT osmtalk.explain_outcome(''call1'')', 'SELECT osmtalk.preview_event(''call1'')', 'SELECT osmtalk.preview_lead_event(''ld1'')', 'SELECT osmtalk.request_headers(''e'', ''b'', ''s'', NULL, NULL)',
 	'CREATE TABLE public.one (status osmtalk.call_status)', 'CREATE TABLE public.other (call osmtalk.calls)']) command;
 
 -- ---------------------------------------------------------------------------
@@ -186,6 +186,8 @@ SELECT pg_temp.acts_as('osmtalk_admin', command, '00000', 'the administrator: ' 
 	'INSERT INTO osmtalk.org_settings (org_id, default_webhook_url, webhook_secret) VALUES (''x'', ''https://x.example/'', ''s'')', 'INSERT INTO osmtalk.org_settings VALUES (''x'', NULL, NULL)',
 	'UPDATE osmtalk.org_settings SET default_webhook_url = ''https://new.example/'', webhook_secret = ''new'' WHERE org_id = ''org''',
 	'INSERT INTO osmtalk.org_settings (org_id, webhook_secret) VALUES (''org'', ''s'') ON CONFLICT (org_id) DO UPDATE SET webhook_secret = ''s''', 'SELECT org_id, default_webhook_url FROM osmtalk.org_settings',
+	'UPDATE osmtalk.org_settings SET webhook_events = ''{call.failed}'', webhook_headers = ''{"X-Token": "t"}'' WHERE org_id = ''org''', 'SELECT webhook_events FROM osmtalk.org_settings UNION SELECT webhook_events FROM osmtalk.campaigns',
+	'INSERT INTO osmtalk.campaigns (org_id, name, webhook_url, webhook_events, webhook_headers) VALUES (''org'', ''a'', ''https://cmp.example/'', ''{}'', ''{"X-Token": "t"}'')',
 	'INSERT INTO osmtalk.agents (org_id, name) VALUES (''org'', ''a'')', 'UPDATE osmtalk.agents SET name = ''b''', 'DELETE FROM osmtalk.agents WHERE id = ''none''',
 	'INSERT INTO osmtalk.campaigns (org_id, name, webhook_secret) VALUES (''org'', ''a'', ''s'')', 'UPDATE osmtalk.campaigns SET webhook_secret = ''mine'', max_attempts = 2, agent_id = ''agent'' WHERE id = ''cmp''', 'DELETE FROM osmtalk.campaigns WHERE id = ''none''',
 	'SELECT id, webhook_url FROM osmtalk.campaigns', 'INSERT INTO osmtalk.leads (campaign_id, phone_number) VALUES (''cmp'', ''+4930123456'')', 'UPDATE osmtalk.leads SET status = ''failed'' WHERE id = ''ld8''', 'DELETE FROM osmtalk.leads WHERE id = ''ld8''',
@@ -198,10 +200,12 @@ SELECT pg_temp.acts_as('osmtalk_admin', command, '42501', 'the administrator: ' 
 	'SELECT webhook_secret FROM osmtalk.campaigns', 'SELECT webhook_secret FROM osmtalk.org_settings', 'SELECT * FROM osmtalk.org_settings', 'SELECT s FROM osmtalk.org_settings s', 'TABLE osmtalk.campaigns',
 	'UPDATE osmtalk.campaigns SET name = webhook_secret', 'UPDATE osmtalk.campaigns SET name = ''x'' WHERE webhook_secret LIKE ''a%''', 'UPDATE osmtalk.campaigns SET name = ''x'' RETURNING webhook_secret', 'DELETE FROM osmtalk.campaigns WHERE webhook_secret = ''s''',
 	'INSERT INTO osmtalk.org_settings (org_id, webhook_secret) VALUES (''org'', ''s'') ON CONFLICT (org_id) DO UPDATE SET default_webhook_url = EXCLUDED.webhook_secret', 'SELECT * FROM osmtalk.delivery_target(''webhook.test'', ''org'', NULL)',
+	'SELECT webhook_headers FROM osmtalk.org_settings', 'SELECT webhook_headers FROM osmtalk.campaigns', 'UPDATE osmtalk.campaigns SET name = ''x'' RETURNING webhook_headers',
+	'INSERT INTO osmtalk.org_settings (org_id, webhook_headers) VALUES (''org'', ''{}'') ON CONFLICT (org_id) DO UPDATE SET default_webhook_url = EXCLUDED.webhook_headers::text', 'SELECT * FROM osmtalk.nonstandard_secrets()', 'SELECT osmtalk.is_standard_secret(''x'')',
 	'UPDATE osmtalk.campaigns SET org_id = ''org2''', 'UPDATE osmtalk.org_settings SET org_id = ''org3''', 'UPDATE osmtalk.leads SET outcome = ''{}''', 'UPDATE osmtalk.leads SET disposition = ''qualified''', 'UPDATE osmtalk.leads SET call_id = ''x''',
 	'INSERT INTO osmtalk.calls (org_id) VALUES (''org'')', 'UPDATE osmtalk.calls SET ended_at = now()', 'INSERT INTO osmtalk.events (type, org_id, body) VALUES (''t'', ''org'', ''forged'')', 'DELETE FROM osmtalk.events', 'UPDATE osmtalk.events SET body = ''x''',
 	'INSERT INTO osmtalk.outbox (event_id) VALUES (''x'')', 'DELETE FROM osmtalk.outbox', 'DELETE FROM osmtalk.delivery_attempts', 'INSERT INTO osmtalk.paused DEFAULT VALUES', 'DELETE FROM osmtalk.paused', 'UPDATE osmtalk.slots SET newest = now()',
-	'SELECT osmtalk.place_call(''ld9'')', 'SELECT osmtalk.expire_calls()', 'SELECT osmtalk.request_headers(''e'', ''b'', ''s'')', 'TRUNCATE osmtalk.leads', 'CREATE TABLE osmtalk.mine ()']) command;
+	'SELECT osmtalk.place_call(''ld9'')', 'SELECT osmtalk.expire_calls()', 'SELECT osmtalk.request_headers(''e'', ''b'', ''s'', NULL, NULL)', 'TRUNCATE osmtalk.leads', 'CREATE TABLE osmtalk.mine ()']) command;
 SELECT pg_temp.acts_as('osmtalk_admin', 'UPDATE osmtalk.leads SET campaign_id = ''cmp2'' WHERE id = ''ld8''', '23514', 'it moves no lead to another organisation');
 SELECT pg_temp.acts_as('osmtalk_admin', 'UPDATE osmtalk.campaigns SET agent_id = ''agent2'' WHERE id = ''cmp''', '23514', 'nor takes an agent of it');
 SELECT pg_temp.acts_as('osmtalk_admin', 'UPDATE osmtalk.org_settings SET default_webhook_url = ''file:///etc/passwd''', '22023', 'and writes URLs within the rules');
@@ -216,7 +220,7 @@ SELECT pg_temp.acts_as('osmtalk_monitor', command, '00000', 'monitoring: ' || co
 CREATE TEMP VIEW monitored AS
 	SELECT c.relname, a.attname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
 	 WHERE c.relnamespace = 'osmtalk'::regnamespace AND c.relkind IN ('r', 'p', 'v') AND has_column_privilege('osmtalk_monitor', c.oid, a.attnum, 'SELECT');
-SELECT is_empty($$ SELECT * FROM monitored WHERE attname ~ 'secret|body|transcript|phone|variables|metadata|^analysis|^outcome$|^reason$' $$,
+SELECT is_empty($$ SELECT * FROM monitored WHERE attname ~ 'secret|headers|body|transcript|phone|variables|metadata|^analysis|^outcome$|^reason$' $$,
 	'monitoring reads no phone number, no secret, no body, nor what was said');
 SELECT is_empty($$ SELECT * FROM monitored WHERE attname ~ 'url' AND relname <> 'deliveries' $$,
 	'nor a URL, but in deliveries');

@@ -109,10 +109,10 @@ SELECT is_empty($$ SELECT p.oid::regprocedure, p.proconfig FROM function p, unne
 SELECT is_empty($$ SELECT p.oid::regprocedure FROM function p WHERE p.lanname = 'c' AND (p.prosrc !~ '^osmtalk_' OR p.probin <> '$libdir/osmtalk') $$,
 	'functions in C are the library''s');
 SELECT results_eq($$ SELECT p.proname::text COLLATE "default" FROM function p WHERE p.lanname = 'c' AND p.prosecdef ORDER BY p.proname $$,
-	ARRAY['calls_after_update', 'calls_before_update', 'leads_after_transition', 'leads_before_status', 'pause_changed', 'wake_worker'],
+	ARRAY['calls_after_update', 'calls_announce', 'calls_before_update', 'leads_after_transition', 'leads_before_status', 'pause_changed', 'subscriptions_changed', 'wake_worker'],
 	'of those in C these run with the owner''s rights: each pins the search path before it runs a statement');
 SELECT results_eq($$ SELECT p.proname::text COLLATE "default" FROM function p WHERE p.lanname = 'c' AND NOT p.proisstrict AND p.pronargs > 0 ORDER BY p.proname $$,
-	ARRAY['decide_lead', 'record_analysis', 'record_event', 'render', 'request_headers', 'sees_org', 'verify_signature'], 'and these are called with nulls, which they look for');
+	ARRAY['decide_lead', 'record_analysis', 'record_event', 'render', 'request_headers', 'sees_org', 'verify_signature', 'verify_standard_webhook'], 'and these are called with nulls, which they look for');
 -- In the pinned search path a name without its schema could be found in pg_temp.
 SELECT is_empty($$
 	SELECT p.oid::regprocedure, m FROM function p, pg_class c, regexp_matches(p.code, '(?:FROM|JOIN|INTO|UPDATE|TABLE|ONLY|TRUNCATE|,)\s+' || c.relname || '\s+(?:[a-z]\s|SET|WHERE|\()', 'gi') m

@@ -170,7 +170,7 @@ UPDATE osmtalk.org_settings SET webhook_secret = NULL WHERE org_id = 'rotation_w
 INSERT INTO osmtalk.campaigns (id, org_id, name, webhook_secret) VALUES ('cmp_rotation_weak', 'rotation_weak', 'Weak', 'weak');
 UPDATE osmtalk.campaigns SET name = 'Weak still' WHERE id = 'cmp_rotation_weak';
 UPDATE osmtalk.campaigns SET webhook_secret = 'week' WHERE id = 'cmp_rotation_weak';
-COPY osmtalk.org_settings FROM stdin;
+COPY osmtalk.org_settings (org_id, default_webhook_url, webhook_secret) FROM stdin;
 rotation_copy1	\N	copied
 \.
 -- an upsert
@@ -199,17 +199,17 @@ ALTER TABLE osmtalk.campaigns DROP CONSTRAINT rotation_users;
 -- invalid URLs, with the secret beside
 UPDATE osmtalk.campaigns SET webhook_url = 'gopher://canary' WHERE id = 'cmp_rotation_weak';
 -- COPY shows its lines
-COPY osmtalk.org_settings FROM stdin;
+COPY osmtalk.org_settings (org_id, default_webhook_url, webhook_secret) FROM stdin;
 rotation_copy2	\N	canary in a line
 rotation_weak	\N	canary in a line
 \.
-COPY osmtalk.org_settings FROM stdin;
+COPY osmtalk.org_settings (org_id, default_webhook_url, webhook_secret) FROM stdin;
 canary in too short a line
 \.
-COPY osmtalk.org_settings FROM stdin;
+COPY osmtalk.org_settings (org_id, default_webhook_url, webhook_secret) FROM stdin;
 rotation_copy2	\N	canary in a line	and more
 \.
-COPY osmtalk.org_settings FROM stdin;
+COPY osmtalk.org_settings (org_id, default_webhook_url, webhook_secret) FROM stdin;
 rotation_copy2	gopher://canary	canary in a line
 \.
 COPY osmtalk.org_settings (default_webhook_url, webhook_secret) FROM stdin;

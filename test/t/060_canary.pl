@@ -1,4 +1,4 @@
-# A life with secrets, and with tokens in URLs, in a server that logs all that it
+# A life with secrets, and with tokens in URLs and headers, in a server that logs all that it
 # can: none is found afterwards where it does not belong.  They get there by
 # rotation, by bind parameters and by COPY; whatever can fail, does.
 
@@ -36,6 +36,10 @@ sub random { return join '', map { $letters[ rand @letters ] } 1 .. $_[0]; }
 
 my %secrets = map { ($_ => "hand made: " . random(30) . "+/=") } qw(bound bound_campaign copied copied_campaign refused in_a_line too_short_a_line replaced wrong_type);
 my %tokens = map { ($_ => random(32)) } qw(delivered failed hung refused redirected nobody bound copied invalid recorded);
+
+# in headers that a receiver wants to have
+my %headers = map { ($_ => random(32)) } qw(bound copied replacing refused in_a_line elsewhere);
+sub header { return qq({"Authorization": "Bearer $headers{$_[0]}"}); }
 
 # ---- everything that can be logged, is ----
 
@@ -137,22 +141,23 @@ GRANT INSERT, UPDATE, SELECT (id, org_id, name, max_attempts) ON osmtalk.campaig
 GRANT INSERT, UPDATE, SELECT (org_id) ON osmtalk.org_settings TO clerk;
 GRANT EXECUTE ON FUNCTION osmtalk.rotate_webhook_secret(text, text, interval), osmtalk.send_test_event(text, text) TO clerk;
 END
-ok(with_parameters('org', 'INSERT INTO osmtalk.org_settings VALUES (:org, :url, :secret)', org => 'bound', secret => $secrets{bound}, url => $receiver->url("/hook?token=$tokens{bound}")), 'a secret by a bind parameter');
+ok(with_parameters('org', 'INSERT INTO osmtalk.org_settings VALUES (:org, :url, :secret, NULL, :headers::jsonb)', headers => header('bound'), org => 'bound', secret => $secrets{bound}, url => $receiver->url("/hook?token=$tokens{bound}")), 'a secret by a bind parameter');
 ok(with_parameters('campaign', "INSERT INTO osmtalk.campaigns (id, org_id, name, webhook_secret) VALUES ('cmp_bound', 'bound', 'Bound', :secret)", secret => $secrets{bound_campaign}), '... for a campaign');
 my $unused = Osmtalk::Nginx::free_port();
 my %urls = (
 	delivered => $receiver->url("/hook?token=$tokens{delivered}"), failed => $receiver->url("/status/500?token=$tokens{failed}"), hung => $receiver->url("/hang?token=$tokens{hung}"),
 	refused => "https://10.0.0.1/?token=$tokens{refused}", redirected => $receiver->url("/redirect?token=$tokens{redirected}"), nobody => "http://127.0.0.1:$unused/?token=$tokens{nobody}",
 	recorded => $receiver->url("/recorded?token=$tokens{recorded}"));
-works('... by COPY', "COPY osmtalk.org_settings FROM stdin;\ncopied\t" . $receiver->url("/echo?token=$tokens{copied}") . "\t$secrets{copied}\n\\.\n"
-	  . "COPY osmtalk.campaigns (id, org_id, name, webhook_secret, webhook_url) FROM stdin;\n"
-	  . join('', map { "cmp_$_\tcopied\t$_\t$secrets{copied_campaign}\t$urls{$_}\n" } sort keys %urls) . "\\.\n");
+works('... by COPY', "COPY osmtalk.org_settings (org_id, default_webhook_url, webhook_secret) FROM stdin;\ncopied\t" . $receiver->url("/echo?token=$tokens{copied}") . "\t$secrets{copied}\n\\.\n"
+	  . "COPY osmtalk.campaigns (id, org_id, name, webhook_secret, webhook_url, webhook_headers) FROM stdin;\n"
+	  . join('', map { "cmp_$_\tcopied\t$_\t$secrets{copied_campaign}\t$urls{$_}\t" . header('copied') . "\n" } sort keys %urls) . "\\.\n");
+ok(with_parameters('headers', 'UPDATE osmtalk.org_settings SET webhook_headers = :headers::jsonb WHERE org_id = :org', org => 'copied', headers => header('replacing')), '... and headers');
 is($node->safe_psql($db, 'SELECT count(DISTINCT webhook_secret) FROM (SELECT webhook_secret FROM osmtalk.org_settings UNION ALL SELECT webhook_secret FROM osmtalk.campaigns) s WHERE webhook_secret LIKE $$hand made: %$$'), 4, '... they are there');
 rotated('rotated', "'acme'");
 rotated('rotated_campaign', "'acme', 'cmp_plain'");
 rotated('rotated_from_bound', "'bound', NULL, '1 hour'");
 rotated('rotated_twice', "'acme'");
-works('... and are weak', "COPY osmtalk.org_settings FROM stdin;\nweak\t\\N\tweak\n\\.\nUPDATE osmtalk.org_settings SET webhook_secret = NULL WHERE org_id = 'weak';");
+works('... and are weak', "COPY osmtalk.org_settings (org_id, default_webhook_url, webhook_secret) FROM stdin;\nweak\t\\N\tweak\n\\.\nUPDATE osmtalk.org_settings SET webhook_secret = NULL WHERE org_id = 'weak';");
 
 # ---- events are sent with them, and not ----
 
@@ -174,6 +179,8 @@ watch();
 works('... in spite of a death of the worker', "SELECT osmtalk.wait_until_drained('60 s')");
 my ($unsigned) = grep { ($_->{path} // '') =~ /hook/ && !exists $_->{headers}{'x-osmtalk-signature'} } $receiver->requests;
 is($unsigned, undef, '... with signatures');
+my ($with_header) = grep { ($_->{headers}{authorization} // '') eq "Bearer $headers{copied}" } $receiver->requests;
+ok($with_header, '... and headers');
 
 # ---- what can fail, does ----
 
@@ -213,17 +220,26 @@ works('the misuse ends', 'DROP TRIGGER misused ON osmtalk.campaigns');
 ok(!with_parameters('refused', "INSERT INTO osmtalk.campaigns (org_id, name, webhook_secret, max_attempts) VALUES ('acme', 'x', :secret, 0)", secret => $secrets{refused}), 'a row with parameters is refused');
 ok(!with_parameters('refused', "UPDATE osmtalk.org_settings SET default_webhook_url = :url WHERE org_id = 'acme'", url => "gopher://host/?$tokens{invalid}"), '... and a URL');
 
+ok(!with_parameters('refused', 'UPDATE osmtalk.org_settings SET webhook_headers = :headers::jsonb', headers => qq({"Host": "$headers{refused}", "Bearer $headers{refused}": "$headers{refused}"})), '... and headers');
+ok(!with_parameters('refused', "UPDATE osmtalk.campaigns SET webhook_url = :url WHERE id = 'cmp_delivered'", url => "https://elsewhere.invalid/?$tokens{invalid}"), '... and a URL that would take headers elsewhere');
+
 # lines of a COPY: the first, and others
 for my $line ("in_a_line\tftp://x/\t$secrets{in_a_line}", "acme\t\\N\t$secrets{in_a_line}", "$secrets{too_short_a_line}", "\\N\t\\N\t$secrets{in_a_line}", "x\t\\N\t$secrets{in_a_line}\ttoo much", "x\thttps://x/?$tokens{invalid}\\000\t$secrets{in_a_line}")
 {
-	fails('a line of a COPY', '2', "COPY osmtalk.org_settings FROM stdin;\n$line\n\\.\n");
-	fails('... another', '2', "COPY osmtalk.org_settings FROM stdin;\nfirst\t\\N\t$secrets{in_a_line}\n$line\n\\.\n");
-	fails('... without triggers', '2', "SET session_replication_role = replica; COPY osmtalk.org_settings FROM stdin;\n$line\n\\.\n") if $line !~ /ftp/;
+	fails('a line of a COPY', '2', "COPY osmtalk.org_settings (org_id, default_webhook_url, webhook_secret) FROM stdin;\n$line\n\\.\n");
+	fails('... another', '2', "COPY osmtalk.org_settings (org_id, default_webhook_url, webhook_secret) FROM stdin;\nfirst\t\\N\t$secrets{in_a_line}\n$line\n\\.\n");
+	fails('... without triggers', '2', "SET session_replication_role = replica; COPY osmtalk.org_settings (org_id, default_webhook_url, webhook_secret) FROM stdin;\n$line\n\\.\n") if $line !~ /ftp/;
 }
 for my $line ("x\tacme\tx\t$secrets{in_a_line}\t0", "x\tacme\tx\t$secrets{in_a_line}\tmany", "x\tunknown\tx\t$secrets{in_a_line}\t1", "cmp_plain\tacme\tx\t$secrets{in_a_line}\t1", "x\tacme\t\\N\t$secrets{in_a_line}\t1")
 {
 	fails('a line of a COPY of campaigns', '2', "COPY osmtalk.campaigns (id, org_id, name, webhook_secret, max_attempts) FROM stdin;\n$line\n\\.\n");
 	fails('... another, as clerk', '2', "SET ROLE clerk; COPY osmtalk.campaigns (id, org_id, name, webhook_secret, max_attempts) FROM stdin;\nfirst\tacme\tx\t$secrets{in_a_line}\t1\n$line\n\\.\n");
+}
+
+for my $line ("x\tacme\t{\"Host\": \"$headers{in_a_line}\"}\tx", "x\tacme\t{\"X\": \"$headers{in_a_line}\"}\t\\N", "x\tacme\t{\"X $headers{in_a_line}\": \"v\"}\tx", "x\tunknown\t{\"X\": \"$headers{in_a_line}\"}\tx\ttoo much")
+{
+	fails('a line of a COPY with headers', '2', "COPY osmtalk.campaigns (id, org_id, webhook_headers, name) FROM stdin;\n$line\n\\.\n");
+	fails('... another, as clerk', '2', "SET ROLE clerk; COPY osmtalk.campaigns (id, org_id, webhook_headers, name) FROM stdin;\nfirst\tacme\t{\"X\": \"$headers{elsewhere}\"}\tx\n$line\n\\.\n");
 }
 
 # triggers of the user's, in the way of all that is written
@@ -233,7 +249,7 @@ for my $table (qw(org_settings campaigns previous_secrets events outbox leads))
 	run_sql("SELECT osmtalk.rotate_webhook_secret('acme'); ", shown => 1);
 	run_sql("SELECT test.finalise('cmp_delivered')");
 	run_sql("SELECT osmtalk.send_test_event('acme', 'cmp_plain')");
-	run_sql("COPY osmtalk.org_settings FROM stdin;\nsecond\t\\N\t$secrets{in_a_line}\n\\.\n");
+	run_sql("COPY osmtalk.org_settings (org_id, default_webhook_url, webhook_secret) FROM stdin;\nsecond\t\\N\t$secrets{in_a_line}\n\\.\n");
 	works("... and none", "DROP TRIGGER refuse ON osmtalk.$table; DELETE FROM osmtalk.org_settings WHERE org_id = 'second'");
 }
 # what was shown to nobody is a secret all the same
@@ -244,8 +260,8 @@ $secrets{ 'made_' . keys %secrets } = $_ for grep { !exists $known{$_} } split /
 my $holder = session($node, $db);
 $holder->query_safe("BEGIN; INSERT INTO osmtalk.org_settings (org_id) VALUES ('waited_for'); UPDATE osmtalk.org_settings SET org_id = org_id WHERE org_id = 'acme'");
 fails('a rotation that waits', '57014', "SET statement_timeout = '300ms'; SELECT osmtalk.rotate_webhook_secret('acme')");
-fails('a COPY that waits', '57014', "SET statement_timeout = '300ms'; COPY osmtalk.org_settings FROM stdin;\nwaited_for\t\\N\t$secrets{in_a_line}\n\\.\n");
-fails('... or gives up', '55P03', "SET lock_timeout = '300ms'; COPY osmtalk.org_settings FROM stdin;\nfirst\t\\N\t$secrets{in_a_line}\nwaited_for\t\\N\t$secrets{in_a_line}\n\\.\n");
+fails('a COPY that waits', '57014', "SET statement_timeout = '300ms'; COPY osmtalk.org_settings (org_id, default_webhook_url, webhook_secret) FROM stdin;\nwaited_for\t\\N\t$secrets{in_a_line}\n\\.\n");
+fails('... or gives up', '55P03', "SET lock_timeout = '300ms'; COPY osmtalk.org_settings (org_id, default_webhook_url, webhook_secret) FROM stdin;\nfirst\t\\N\t$secrets{in_a_line}\nwaited_for\t\\N\t$secrets{in_a_line}\n\\.\n");
 $holder->query_safe('ROLLBACK');
 $holder->query_safe("BEGIN; SELECT FROM osmtalk.org_settings WHERE org_id = 'bound' FOR UPDATE");
 my $deadlocked = session($node, $db);
@@ -320,6 +336,13 @@ $places_of_tokens{'the views, as a role sees them that may read nothing else'} =
 	  qw(deliveries worker_status campaign_report in_flight not_adopted retained);
 };
 
+# headers are what a request is for: they are in those that were received, and in what libcurl has sent them from
+my %places_of_headers = %places_of_secrets;
+delete @places_of_headers{'requests, as they were received', 'every column of every table and view of osmtalk but those of secrets'};
+$places_of_headers{'every column of every table and view of osmtalk but those of headers'} = sub {
+	map { my ($relation, $columns) = @$_; $_[0]->in_text(rows_of($relation, $columns, sub { $_[0] !~ /\.webhook_headers$/ })) } @relations;
+};
+
 sub scan
 {
 	my ($canary, $places, @wanted) = @_;
@@ -337,7 +360,8 @@ sub scan
 $node->safe_psql($db, 'CREATE TABLE test.watched ()');
 my $secrets = Osmtalk::Canary->new(%secrets);
 my $tokens = Osmtalk::Canary->new(%tokens);
-for my $case ([ 'secret', $secrets, \%places_of_secrets, \%secrets ], [ 'token', $tokens, \%places_of_tokens, \%tokens ])
+my $headers = Osmtalk::Canary->new(%headers);
+for my $case ([ 'secret', $secrets, \%places_of_secrets, \%secrets ], [ 'token', $tokens, \%places_of_tokens, \%tokens ], [ 'header', $headers, \%places_of_headers, \%headers ])
 {
 	my ($what, $canary, $places, $values) = @$case;
 	my $hits = scan($canary, $places);
@@ -386,6 +410,9 @@ ok({ $secrets->in_text(join ' ', 'constvalue 20 [', unpack('C*', $planted), ']')
 $node->safe_psql($db, "INSERT INTO osmtalk.events (type, org_id, body, skipped_reason) VALUES ('planted', 'acme', encode('$planted', 'base64'), 'planted')");
 my $columns = 'every column of every table and view of osmtalk but those of secrets';
 ok(exists scan($secrets, \%places_of_secrets, $columns)->{$columns}, '... in a table');
+$node->safe_psql($db, "INSERT INTO osmtalk.events (type, org_id, body, skipped_reason) VALUES ('planted', 'acme', '$headers{copied}', 'planted')");
+$columns = 'every column of every table and view of osmtalk but those of headers';
+ok(exists scan($headers, \%places_of_headers, $columns)->{$columns}, '... and a header');
 $said .= "ERROR: ... ($planted)";
 ok(exists scan($secrets, \%places_of_secrets, 'what clients were told')->{'what clients were told'}, '... and in an error message');
 

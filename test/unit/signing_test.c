@@ -177,6 +177,83 @@ test_impossible(void)
 	CHECK(!osmtalk_verify("body", 4, "secret", (size_t) 1 << 31, right, OSMTALK_SIGNATURE_LEN), "and nothing is verified by it");
 }
 
+/* The example of Standard Webhooks, verified in a list of that many bytes. */
+static bool
+standard_accepted(const char *signatures, size_t len)
+{
+	static const char content[] = "msg_p5jXN8AQM9LWM0D4loKWxJek.1614265330.{\"test\": 2432232314}";
+	char	   *body = block((Bytes) TEXT(content));
+	char	   *secret = block((Bytes) TEXT("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"));
+	char	   *copy = block((Bytes) {signatures, len, false});
+	bool		result = osmtalk_verify_standard(body, sizeof(content) - 1, secret, 38, copy, len);
+
+	free(body);
+	free(secret);
+	free(copy);
+	return result;
+}
+
+static void
+test_standard(void)
+{
+	static const char list[] = "v1,AAAA v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE= v2,x";
+	int			wrong = 0;
+
+	CHECK(standard_accepted(list + 8, OSMTALK_STANDARD_SIGNATURE_LEN), "a signature of Standard Webhooks");
+	for (size_t len = 0; len < sizeof(list); len++)
+		wrong += standard_accepted(list, len) != (len >= 55);
+	CHECK(wrong == 0, "in a list, cut off at each byte: %d wrong", wrong);
+	wrong = 0;
+	for (size_t from = 0; from < sizeof(list) - 1; from++)
+		wrong += standard_accepted(list + from, sizeof(list) - 1 - from) != (from <= 8);
+	CHECK(wrong == 0, "and begun at each: %d wrong", wrong);
+	wrong = 0;
+	for (size_t i = 0; i < OSMTALK_STANDARD_SIGNATURE_LEN; i++)
+		for (int c = 0; c < 256; c++)
+		{
+			char		signature[OSMTALK_STANDARD_SIGNATURE_LEN];
+
+			memcpy(signature, list + 8, sizeof(signature));
+			if (signature[i] == (char) c)
+				continue;
+			signature[i] = (char) c;
+			wrong += standard_accepted(signature, sizeof(signature));
+		}
+	CHECK(wrong == 0, "with another byte: %d are accepted", wrong);
+	CHECK(!osmtalk_verify_standard("x", 1, NULL, 0, list, sizeof(list) - 1), "no secret verifies nothing");
+}
+
+/* What the base64 of a secret stands for, at the ends of blocks. */
+static void
+test_standard_secrets(void)
+{
+	static const char *const good[] = {"whsec_AA==", "whsec_AAA=", "whsec_AAAA", "whsec_+/+/AAA="};
+	static const char *const bad[] = {"", "w", "whsec_", "whsec_A", "whsec_AA", "whsec_AAA", "whsec_A===", "whsec_====", "whsec_AA=A", "whsec_AA==AAAA", "whsec_-_-_", "whsec_ AAA", "Whsec_AAAA", "AAAA"};
+	char	   *longest = malloc(OSMTALK_LONGEST_SECRET + 4);
+
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
+	{
+		char	   *secret = block((Bytes) {good[i], strlen(good[i]), false});
+
+		CHECK(osmtalk_is_standard_secret(secret, strlen(good[i])), "a secret of that form: %s", good[i]);
+		free(secret);
+	}
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+	{
+		char	   *secret = block((Bytes) {bad[i], strlen(bad[i]), false});
+
+		CHECK(!osmtalk_is_standard_secret(secret, strlen(bad[i])), "of another: %s", bad[i]);
+		free(secret);
+	}
+	if (longest == NULL)
+		abort();
+	memset(longest, 'A', OSMTALK_LONGEST_SECRET + 4);
+	memcpy(longest, "whsec_", 6);
+	CHECK(osmtalk_is_standard_secret(longest, OSMTALK_LONGEST_SECRET - 2), "the longest");
+	CHECK(!osmtalk_is_standard_secret(longest, OSMTALK_LONGEST_SECRET + 2), "and a longer one");
+	free(longest);
+}
+
 int
 main(void)
 {
@@ -185,5 +262,7 @@ main(void)
 	test_lengths();
 	test_forgeries();
 	test_impossible();
+	test_standard();
+	test_standard_secrets();
 	return finish_checks();
 }
