@@ -213,7 +213,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	lead osmtalk.leads;
-	campaign osmtalk.campaigns;
+	policy record; -- not the campaign: there is a secret in it
 	effect text;
 	outcome constant text := CASE WHEN NOT osmtalk.is_open(call.status) THEN osmtalk.lead_outcome(call.status) END;
 	is_latest boolean;
@@ -222,7 +222,7 @@ DECLARE
 	decided_by int;
 BEGIN
 	SELECT * INTO lead FROM osmtalk.leads l WHERE l.id = call.lead_id;
-	SELECT * INTO campaign FROM osmtalk.campaigns c WHERE c.id = lead.campaign_id;
+	SELECT c.retry_on, c.max_attempts INTO policy FROM osmtalk.campaigns c WHERE c.id = lead.campaign_id;
 	effect := osmtalk.effect_on_lead(call, lead);
 	is_latest := lead.call_id IS NOT DISTINCT FROM call.id;
 	the_lead := 'The lead ' || osmtalk.quoted(lead.id);
@@ -268,16 +268,16 @@ BEGIN
 				 THEN format('%s is %s because the application has set that itself; the call came out as %s.', the_lead, lead.status, outcome)
 				 ELSE the_lead || ' had a status that the application had set itself, which stood.' || since END),
 		(6, 'The retry policy: an outcome in the campaign''s retry_on, after fewer attempts than max_attempts, puts the lead back to pending',
-			format('the outcome was %s, retry_on is %s, and %s', outcome, campaign.retry_on,
-				   CASE WHEN is_latest THEN format('the lead has used %s of %s attempts', lead.attempts, campaign.max_attempts)
-						ELSE format('max_attempts is %s', campaign.max_attempts) END),
+			format('the outcome was %s, retry_on is %s, and %s', outcome, policy.retry_on,
+				   CASE WHEN is_latest THEN format('the lead has used %s of %s attempts', lead.attempts, policy.max_attempts)
+						ELSE format('max_attempts is %s', policy.max_attempts) END),
 			'pending',
 			format('%s went back to pending, to be called again%s: its campaign tries %s again%s.%s', the_lead,
 				   CASE WHEN is_latest AND lead.next_attempt_at IS NOT NULL THEN ' from ' || coalesce(osmtalk.iso_time(lead.next_attempt_at), lead.next_attempt_at::text) ELSE '' END,
 				   outcome,
 				   CASE WHEN NOT is_latest THEN ''
-						WHEN osmtalk.is_retried(outcome::osmtalk.lead_status, lead.attempts, campaign.retry_on, campaign.max_attempts)
-						THEN format(', and it had used %s of %s attempts', lead.attempts, campaign.max_attempts)
+						WHEN osmtalk.is_retried(outcome::osmtalk.lead_status, lead.attempts, policy.retry_on, policy.max_attempts)
+						THEN format(', and it had used %s of %s attempts', lead.attempts, policy.max_attempts)
 						ELSE ' by its policy of then' END,
 				   since)),
 		(7, 'Otherwise the lead takes the status of the call', 'the call is ' || call.status, outcome,

@@ -113,7 +113,7 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	campaign osmtalk.campaigns;
+	policy record; -- not the campaign: there is a secret in it
 	status osmtalk.call_status := call.status;
 	outcome osmtalk.lead_status;
 	analyzed constant boolean := EXISTS (SELECT FROM osmtalk.agents a WHERE a.id = call.agent_id AND osmtalk.analysis_configured(a));
@@ -121,10 +121,10 @@ BEGIN
 	IF osmtalk.is_open(status) THEN
 		status := osmtalk.call_status(call.started_at, call.answered_at, now(), call.sip_status_code, call.voicemail_detected, call.error);
 	END IF;
-	SELECT * INTO campaign FROM osmtalk.campaigns c WHERE c.id = lead.campaign_id;
+	SELECT c.retry_on, c.max_attempts INTO policy FROM osmtalk.campaigns c WHERE c.id = lead.campaign_id;
 	outcome := osmtalk.lead_outcome(status);
 	lead.outcome := CASE WHEN osmtalk.has_analysis(call.analysis) THEN call.analysis END;
-	IF osmtalk.is_retried(outcome, lead.attempts, campaign.retry_on, campaign.max_attempts) THEN
+	IF osmtalk.is_retried(outcome, lead.attempts, policy.retry_on, policy.max_attempts) THEN
 		lead.status := 'pending';
 		lead.disposition := NULL;
 	ELSE
@@ -143,7 +143,6 @@ LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	campaign osmtalk.campaigns;
 	lead osmtalk.leads;
 	decided osmtalk.leads;
 	effect text;
@@ -151,7 +150,6 @@ DECLARE
 	reason text;
 BEGIN
 	SELECT * INTO lead FROM osmtalk.leads l WHERE l.id = call.lead_id;
-	SELECT * INTO campaign FROM osmtalk.campaigns c WHERE c.id = lead.campaign_id;
 	effect := osmtalk.effect_on_lead(call, lead);
 	IF lead.call_id IS DISTINCT FROM call.id OR osmtalk.is_terminal(lead.status) OR effect NOT IN ('open', 'waits') THEN
 		-- in the words of the explanation
@@ -172,12 +170,12 @@ BEGIN
 		END;
 		IF osmtalk.is_terminal(decided.status) THEN
 			reason := format('%s the lead would become %s, and this would be sent.', reason, decided.status);
-			body := osmtalk.lead_completed_body(now(), campaign, decided);
+			SELECT osmtalk.lead_completed_body(now(), c, decided) INTO body FROM osmtalk.campaigns c WHERE c.id = lead.campaign_id;
 		ELSE
 			reason := format('%s the lead would be %s again, by the retry policy of its campaign, and nothing would be sent.', reason, decided.status);
 		END IF;
 	END IF;
-	RETURN QUERY SELECT p.* FROM osmtalk.preview('campaign.lead_completed', campaign.org_id, campaign.id, NULL, body, 'not written', reason) p;
+	RETURN QUERY SELECT p.* FROM osmtalk.preview('campaign.lead_completed', call.org_id, lead.campaign_id, NULL, body, 'not written', reason) p;
 END
 $$;
 COMMENT ON FUNCTION osmtalk.preview_lead_completed(osmtalk.calls) IS
@@ -247,7 +245,6 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	lead osmtalk.leads;
-	campaign osmtalk.campaigns;
 	call osmtalk.calls;
 BEGIN
 	SELECT l.* INTO lead FROM osmtalk.leads l JOIN osmtalk.campaigns c ON c.id = l.campaign_id
@@ -269,12 +266,13 @@ BEGIN
 		RETURN QUERY SELECT p.* FROM osmtalk.preview_lead_completed(call) p;
 		RETURN;
 	END IF;
-	SELECT * INTO campaign FROM osmtalk.campaigns c WHERE c.id = lead.campaign_id;
-	RETURN QUERY SELECT p.* FROM osmtalk.preview('campaign.lead_completed', campaign.org_id, campaign.id, NULL, NULL, 'not written',
+	RETURN QUERY
+	SELECT p.* FROM osmtalk.campaigns c, LATERAL osmtalk.preview('campaign.lead_completed', c.org_id, c.id, NULL, NULL, 'not written',
 		CASE WHEN osmtalk.is_terminal(lead.status)
 			 THEN format('Nothing is sent. The lead is %s, but it was inserted so, or its event is not kept any more: only a change from pending or calling into a terminal status is an event.', lead.status)
 			 ELSE format('Not final: the lead is %s. An event comes when it changes into a terminal status.', lead.status)
-		END) p;
+		END) p
+	 WHERE c.id = lead.campaign_id;
 END
 $$;
 COMMENT ON FUNCTION osmtalk.preview_lead_event(text) IS

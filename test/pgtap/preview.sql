@@ -58,6 +58,12 @@ UPDATE osmtalk.calls SET sip_status_code = 486 WHERE id = 'call_again';
 SELECT pg_temp.is_previewed('call_again', 'campaign.lead_completed', 'not written', 'Not final.* the lead would be pending again, by the retry policy of its campaign, and nothing would be sent\.$', 'one that would be tried again');
 UPDATE osmtalk.calls SET ended_at = now() WHERE id = 'call_again';
 SELECT pg_temp.is_previewed('call_again', 'campaign.lead_completed', 'not written', '^Nothing is sent\. The lead "ld_again" went back to pending, .* tries busy again, and it had used 1 of 2 attempts\.', 'one that is tried again');
+SET LOCAL session_replication_role = replica;
+UPDATE osmtalk.calls SET decided_at = now() - interval '1 year' WHERE id = 'call_again';
+SET LOCAL session_replication_role = origin;
+SELECT matches((SELECT explanation FROM osmtalk.explain_outcome('call_again') WHERE decision = 'summary'),
+	'^Call "call_again" came out as busy, because the SIP code was 486\. What the call made of the lead "ld_again" is not known any more', 'one of which the event would not be kept any more');
+SELECT results_eq($$ SELECT matched FROM osmtalk.explain_outcome('call_again') WHERE decision = 'lead' ORDER BY step $$, '{f,f,f,f,NULL,NULL,NULL,t}'::boolean[], '... no rule is said to have decided it');
 SELECT pg_temp.is_previewed(pg_temp.placed('waits', 'cmp_analyst'), 'call.analysis_completed', 'not written', '^Nothing is sent\. No analysis has come yet\.$', 'an analysis that has not come');
 UPDATE osmtalk.calls SET ended_at = now() WHERE id = 'call_waits';
 SELECT pg_temp.is_previewed('call_waits', 'campaign.lead_completed', 'not written', '^Not decided: the call waits for its analysis, until \d{4}-\S+Z at the latest\. If none came, the lead would become completed, and this would be sent\.$', 'a call that waits for it');
