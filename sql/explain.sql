@@ -139,6 +139,16 @@ COMMENT ON FUNCTION osmtalk.explain_status(osmtalk.calls) IS
 
 /* ---- the lead's status ---- */
 
+CREATE FUNCTION osmtalk.wants_event(type text, org_id text, campaign_id text) RETURNS boolean
+LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+	SELECT osmtalk.is_subscribed(wants_event.type, c.webhook_events, s.webhook_events)
+	  FROM osmtalk.org_settings s LEFT JOIN osmtalk.campaigns c ON c.id = wants_event.campaign_id
+	 WHERE s.org_id = wants_event.org_id;
+END;
+COMMENT ON FUNCTION osmtalk.wants_event(text, text, text) IS
+'Internal: whether an event of this type, of this organisation and campaign, would be written now';
+
 /*
  * What a call has done to its lead, or is about to.  A decision and what comes
  * of it have the time of one transaction, by which they are told from what
@@ -151,6 +161,7 @@ AS $$
 DECLARE
 	is_latest constant boolean := lead.call_id IS NOT DISTINCT FROM call.id;
 	its_event timestamptz;
+	is_told boolean;
 BEGIN
 	IF osmtalk.is_open(call.status) THEN
 		RETURN 'open';
@@ -168,11 +179,13 @@ BEGIN
 	-- the lead has gone on since
 	SELECT min(e.created_at) INTO its_event FROM osmtalk.events e
 	 WHERE e.call_id = call.id AND e.type = 'campaign.lead_completed' AND e.created_at <= call.decided_at;
+	is_told := osmtalk.wants_event('campaign.lead_completed', call.org_id, lead.campaign_id)
+		AND call.origin IS NOT NULL AND (call.decided_at < now() - osmtalk.retention()) IS NOT TRUE;
 	RETURN CASE
 		WHEN its_event = call.decided_at THEN CASE WHEN call.status = 'dnc_blocked' THEN 'blocked' ELSE 'takes' END
 		WHEN call.status = 'dnc_blocked' THEN 'spared'
 		WHEN its_event < call.decided_at THEN 'application'
-		WHEN call.origin IS NULL OR call.decided_at < now() - osmtalk.retention() THEN 'forgotten'
+		WHEN NOT is_told THEN 'forgotten'
 		ELSE 'retried'
 	END;
 END
@@ -269,7 +282,7 @@ BEGIN
 				   since)),
 		(7, 'Otherwise the lead takes the status of the call', 'the call is ' || call.status, outcome,
 			format('%s became %s.%s', the_lead, outcome, since)),
-		(8, 'It is the event that tells, where the lead has gone on since', 'there is none: the call was imported, or is older than osmtalk.retention', NULL,
+		(8, 'It is the event that tells, where the lead has gone on since', 'there is none: the call was imported, or is older than osmtalk.retention, or such events are not wanted', NULL,
 			format('What the call made of the lead %s is not known any more: there is no event of then.%s', osmtalk.quoted(lead.id), since))
 		) r (number, rule, saw, result, sentence)
 	 WHERE r.number < 8 OR effect = 'forgotten';

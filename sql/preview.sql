@@ -10,11 +10,12 @@
  * made with can get into the log.
  */
 
-CREATE FUNCTION osmtalk.request_headers(event_id text, body text, secret text, OUT headers text[], OUT problem text)
+CREATE FUNCTION osmtalk.request_headers(
+	event_id text, body text, secret text, previous_secrets text[], custom jsonb, OUT headers text[], OUT problem text)
 LANGUAGE c STABLE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'osmtalk_request_headers';
-COMMENT ON FUNCTION osmtalk.request_headers(text, text, text) IS
-'Internal: the headers that a worker gives a request of this event, signed if the secret is not null, or why it can make none; but for Host, Accept and Content-Length, which libcurl makes';
+COMMENT ON FUNCTION osmtalk.request_headers(text, text, text, text[], jsonb) IS
+'Internal: the headers that a worker gives a request of this event, signed if the secret is not null, or why it can make none; but for Host, Accept and Content-Length, which libcurl makes. Of custom headers, which may hold tokens, "..." is shown';
 
 CREATE FUNCTION osmtalk.curl_command(url text, headers text[], body text) RETURNS text
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
@@ -39,15 +40,17 @@ BEGIN ATOMIC
 		   NULLIF(pg_catalog.concat_ws(' ', preview.reason,
 			CASE
 				WHEN t.url IS NOT NULL THEN NULL
-				WHEN preview.type = 'call.analysis_completed' THEN 'There is no webhook URL: the organisation has no default_webhook_url, and this event goes nowhere else.'
+				WHEN preview.type LIKE 'call.%' THEN 'There is no webhook URL: the organisation has no default_webhook_url, and this event goes nowhere else.'
 				ELSE 'There is no webhook URL: neither the campaign nor the organisation has one.'
 			END,
 			CASE WHEN NOT osmtalk.is_webhook_url(t.url) THEN 'The webhook URL is not valid.' END,
+			CASE WHEN preview.event_id IS NULL AND NOT osmtalk.wants_event(preview.type, preview.org_id, preview.campaign_id)
+				THEN 'Events of this type are not wanted: they are not in webhook_events.' END,
 			'It cannot be sent: ' || r.problem || '.'), ''),
 		   t.url, osmtalk.header_object(r.headers), preview.body, pg_catalog.octet_length(preview.body),
 		   osmtalk.curl_command(t.url, r.headers, preview.body)
 	  FROM osmtalk.delivery_target(preview.type, preview.org_id, preview.campaign_id) t,
-		   LATERAL osmtalk.request_headers(COALESCE(preview.event_id, osmtalk.new_id('preview')), preview.body, t.secret) r;
+		   LATERAL osmtalk.request_headers(COALESCE(preview.event_id, osmtalk.new_id('preview')), preview.body, t.secret, t.previous_secrets, t.headers) r;
 END;
 COMMENT ON FUNCTION osmtalk.preview(text, text, text, text, text, text, text) IS
 'Internal: the request for an event of this type, to the URL and with the secret of now; a null event_id is one that does not exist yet, a null body one that cannot be known';
@@ -157,7 +160,7 @@ BEGIN
 					 ELSE format('The application has made the lead %s itself, which stands.', lead.status) END)
 			INTO reason;
 		IF effect IN ('takes', 'blocked', 'application') THEN
-			reason := reason || ' Its event is not there any more: events are kept for osmtalk.retention.';
+			reason := reason || ' There is no event of it: that type was not wanted then, or it is not kept any more (osmtalk.retention).';
 		END IF;
 	ELSE
 		decided := osmtalk.lead_if_decided(call, lead);
@@ -189,7 +192,7 @@ BEGIN ATOMIC
 				WHEN (call).analyzed_at < pg_catalog.now() - osmtalk.retention()
 					THEN 'The analysis came long ago: its event, if there was one, is not kept any more.'
 				WHEN osmtalk.has_analysis((call).analysis) OR (call).analyzed_at IS NOT NULL
-					THEN 'The analysis came with imported history, or before the agent had analysis configured: only the first analysis of a call is an event.'
+					THEN 'The analysis came with imported history, before the agent had analysis configured, or when such events were not wanted: only the first analysis of a call is an event.'
 				WHEN NOT analyzed THEN 'The agent has no analysis configured.'
 				WHEN (call).analysis_error IS NOT NULL THEN 'The analysis failed: ' || osmtalk.quoted((call).analysis_error) || '.'
 				ELSE 'No analysis has come yet.'

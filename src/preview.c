@@ -16,9 +16,13 @@
 #include "compose.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "headers.h"
 #include "lib/stringinfo.h"
+#include "settings.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/timestamp.h"
 #if PG_VERSION_NUM >= 160000
 #include "varatt.h"
 #endif
@@ -40,32 +44,87 @@ add_header(void *arg, const char *header)
 	return true;
 }
 
+/* A copy that is the caller's to wipe; none is left elsewhere. */
+static char *
+copy_of(Datum secret)
+{
+	text *plain = DatumGetTextPP(secret);
+	char *copy = text_to_cstring(plain);
+
+	if ((Pointer) plain != DatumGetPointer(secret))
+		OPENSSL_cleanse(VARDATA_ANY(plain), VARSIZE_ANY_EXHDR(plain));
+	return copy;
+}
+
+static bool
+is_too_long(Datum secret)
+{
+	return toast_raw_datum_size(secret) - VARHDRSZ > OSMTALK_LONGEST_SECRET;
+}
+
+/* Those that were replaced: they sign in the form of Standard Webhooks alone. */
+static void
+add_previous(OsmtalkMessage *message, ArrayType *secrets)
+{
+	Datum *elements;
+	bool *nulls;
+	int n;
+
+	deconstruct_array(secrets, TEXTOID, -1, false, TYPALIGN_INT, &elements, &nulls, &n);
+	for (int i = 0; i < n && message->nprevious < OSMTALK_MOST_PREVIOUS; i++)
+		if (!nulls[i] && !is_too_long(elements[i]))
+			message->previous[message->nprevious++] = copy_of(elements[i]);
+}
+
 /*
  * As the worker signs, and refuses to.  Returns NULL, or why there can be no
- * signature.  Copies of the secret are wiped.
+ * signature.
  */
 static const char *
-sign(OsmtalkMessage *message, Datum secret, OsmtalkSignatures *signatures)
+sign(OsmtalkMessage *message, Datum secret, ArrayType *previous, OsmtalkSignatures *signatures)
 {
-	char copy[OSMTALK_LONGEST_SECRET + 1];
-	text *plain;
 	bool ok;
 
 	/* a long one need not be read to be refused */
-	if (toast_raw_datum_size(secret) - VARHDRSZ > OSMTALK_LONGEST_SECRET)
+	if (is_too_long(secret))
 		return psprintf("the webhook secret is longer than %d bytes", OSMTALK_LONGEST_SECRET);
-	plain = DatumGetTextPP(secret);
-	text_to_cstring_buffer(plain, copy, sizeof(copy));
-	if ((Pointer) plain != DatumGetPointer(secret))
-		OPENSSL_cleanse(VARDATA_ANY(plain), VARSIZE_ANY_EXHDR(plain));
-	message->secret = copy;
+	message->secret = copy_of(secret);
+	if (message->standard && previous != NULL)
+		add_previous(message, previous);
 	ok = osmtalk_sign_message(message, signatures);
-	message->secret = NULL;
-	OPENSSL_cleanse(copy, sizeof(copy));
+	OPENSSL_cleanse(unconstify(char *, message->secret), strlen(message->secret));
+	for (int i = 0; i < message->nprevious; i++)
+		OPENSSL_cleanse(unconstify(char *, message->previous[i]), strlen(message->previous[i]));
 	return ok ? NULL : "the body could not be signed";
 }
 
-/* request_headers(event_id, body, secret, OUT headers, OUT problem) */
+/*
+ * Headers of the receiver's own may hold tokens, which whoever may see this may
+ * write and not read: their names are shown.  Returns NULL, or why there can be
+ * no request.
+ */
+static const char *
+read_custom(OsmtalkMessage *message, Jsonb *jsonb)
+{
+	StringInfoData shown;
+	char *block;
+	size_t len;
+
+	if (osmtalk_read_headers(jsonb, CurrentMemoryContext, &block, &len) != NULL)
+		return "the webhook headers are not valid";
+	initStringInfo(&shown);
+	for (char *p = block; *p != '\0'; p += strlen(p) + 1)
+	{
+		appendStringInfo(&shown, "%.*s: ...", (int) strcspn(p, ":"), p);
+		appendStringInfoChar(&shown, '\0');
+	}
+	appendStringInfoChar(&shown, '\0');
+	OPENSSL_cleanse(block, len);
+	message->custom = shown.data;
+	return NULL;
+}
+
+/* request_headers(event_id, body, secret, previous_secrets, custom, OUT headers, OUT problem) */
 Datum
 osmtalk_request_headers(PG_FUNCTION_ARGS)
 {
@@ -84,10 +143,14 @@ osmtalk_request_headers(PG_FUNCTION_ARGS)
 	message.event_id = TextDatumGetCString(PG_GETARG_DATUM(0));
 	message.body = TextDatumGetCString(PG_GETARG_DATUM(1));
 	message.body_len = strlen(message.body);
+	message.standard = osmtalk_standard_webhooks_headers;
+	message.timestamp = timestamptz_to_time_t(GetCurrentTimestamp());
 	if (!osmtalk_is_event_id(message.event_id))
 		problem = "the event's id cannot be sent in a header";
-	else if (!PG_ARGISNULL(2))
-		problem = sign(&message, PG_GETARG_DATUM(2), &signatures);
+	if (problem == NULL && !PG_ARGISNULL(2))
+		problem = sign(&message, PG_GETARG_DATUM(2), PG_ARGISNULL(3) ? NULL : PG_GETARG_ARRAYTYPE_P(3), &signatures);
+	if (problem == NULL && !PG_ARGISNULL(4))
+		problem = read_custom(&message, PG_GETARG_JSONB_P(4));
 
 	if (problem != NULL)
 		values[1] = CStringGetTextDatum(problem);

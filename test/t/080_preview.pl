@@ -202,6 +202,29 @@ is_as_received($again, ($receiver->requests(eventId => $sent->{event_id}))[$befo
 ($again) = preview($calls{plain});
 like($again->{reason}, qr/^Already tried as event "\Q$sent->{event_id}\E", and failed after 2 attempts: HTTP 500\. It is sent again only by /, '... and its failure is told');
 
+# ---- Standard Webhooks, and headers of the receiver's own ----
+
+setting($node, 'osmtalk.standard_webhooks_headers' => 'on', 'osmtalk.enabled' => 'off');
+my ($old, $new) = map { sql("SELECT osmtalk.rotate_webhook_secret('unsigned')") } 1 .. 2;
+sql(q(UPDATE osmtalk.org_settings SET webhook_headers = '{"Authorization": "Bearer t0ken", "X-Tenant": "acme"}' WHERE org_id = 'unsigned'));
+my $standard = placed('cmp_unsigned');
+sql("UPDATE osmtalk.calls SET answered_at = now() - interval '1 min', ended_at = now() WHERE id = '$standard'");
+my ($previewed) = preview($standard);
+is_deeply([ @{ $previewed->{headers} }{qw(Authorization X-Tenant)} ], [ '...', '...' ], 'of the receiver\'s own headers the names are shown');
+unlike($json->encode($previewed), qr/t0ken|\Q$old\E|\Q$new\E/, '... no token, and no secret');
+is($previewed->{headers}{'webhook-id'}, $previewed->{event_id}, 'webhook-id');
+is(sql("SELECT osmtalk.verify_standard_webhook(p.body, p.headers, '$_') FROM osmtalk.preview_event('$standard') p"), 't', 'a signature by each valid secret') for $old, $new;
+setting($node, 'osmtalk.enabled' => undef);
+my $received = request_of($receiver, $previewed->{event_id});
+my $headers = $json->encode($received->{headers});
+is(sql("SELECT osmtalk.verify_standard_webhook(body, \$h\$$headers\$h\$, '$new') FROM osmtalk.events WHERE id = '$previewed->{event_id}'"), 't', 'the request is signed, too');
+# these are of the attempt's second
+delete @{ $_->{headers} }{qw(webhook-timestamp webhook-signature)} for $previewed, $received;
+is_as_received($previewed, $received, 'with those of Standard Webhooks', qw(authorization x-tenant));
+sql("UPDATE osmtalk.campaigns SET webhook_events = '{}' WHERE id = 'cmp_unsigned'");
+my ($unwanted) = preview(placed('cmp_unsigned'));
+like($unwanted->{reason}, qr/Events of this type are not wanted: they are not in webhook_events\.$/, 'an event that is not wanted');
+
 # ---- nothing is written ----
 
 my $all = join ' UNION ALL ', map { "SELECT '$_', md5(string_agg(t::text || t.xmin || t.xmax, ',' ORDER BY t::text)) FROM osmtalk.$_ t" } qw(calls leads events outbox delivery_attempts org_settings campaigns);
