@@ -67,7 +67,7 @@ SELECT pg_temp.acts_as('osmtalk_test_nobody', command, '42501', 'USAGE alone: ' 
 	'SELECT osmtalk.is_dnc_listed(''org'', ''+919876543210'')', 'SELECT osmtalk.start_worker()', 'SELECT osmtalk.pause()', 'SELECT osmtalk.resume()', 'CREATE TABLE osmtalk.mine ()',
 	'SELECT osmtalk.report_html()', 'SELECT osmtalk.report_calls(''-infinity'', ''infinity'', NULL)',
 	'SELECT osmtalk.rotate_webhook_secret(''org'')', 'SELECT osmtalk.new_webhook_secret()', 'SELECT 1 FROM osmtalk.previous_secrets',
-	'SELECT osmtalk.explain_outcome(''call1'')', 'SELECT osmtalk.preview_event(''call1'')', 'SELECT osmtalk.preview_lead_event(''ld1'')', 'SELECT osmtalk.request_headers(''e'', ''b'', ''s'')',
+	'SELECT osmtalk.explain_outcome(''call1'')', 'SELECT osmtalk.preview_event(''call1'')', 'SELECT osmtalk.preview_lead_event(''ld1'')', 'SELECT osmtalk.request_headers(''e'', ''b'', ''s'', NULL, NULL)',
 	'CREATE TABLE public.one (status osmtalk.call_status)', 'CREATE TABLE public.other (call osmtalk.calls)']) command;
 
 -- ---------------------------------------------------------------------------
@@ -206,7 +206,7 @@ SELECT pg_temp.acts_as('osmtalk_admin', command, '42501', 'the administrator: ' 
 	'UPDATE osmtalk.campaigns SET org_id = ''org2''', 'UPDATE osmtalk.org_settings SET org_id = ''org3''', 'UPDATE osmtalk.leads SET outcome = ''{}''', 'UPDATE osmtalk.leads SET disposition = ''qualified''', 'UPDATE osmtalk.leads SET call_id = ''x''',
 	'INSERT INTO osmtalk.calls (org_id) VALUES (''org'')', 'UPDATE osmtalk.calls SET ended_at = now()', 'INSERT INTO osmtalk.events (type, org_id, body) VALUES (''t'', ''org'', ''forged'')', 'DELETE FROM osmtalk.events', 'UPDATE osmtalk.events SET body = ''x''',
 	'INSERT INTO osmtalk.outbox (event_id) VALUES (''x'')', 'DELETE FROM osmtalk.outbox', 'DELETE FROM osmtalk.delivery_attempts', 'INSERT INTO osmtalk.paused DEFAULT VALUES', 'DELETE FROM osmtalk.paused', 'UPDATE osmtalk.slots SET newest = now()',
-	'SELECT osmtalk.place_call(''ld9'')', 'SELECT osmtalk.expire_calls()', 'SELECT osmtalk.request_headers(''e'', ''b'', ''s'')', 'TRUNCATE osmtalk.leads', 'CREATE TABLE osmtalk.mine ()']) command;
+	'SELECT osmtalk.place_call(''ld9'')', 'SELECT osmtalk.expire_calls()', 'SELECT osmtalk.request_headers(''e'', ''b'', ''s'', NULL, NULL)', 'TRUNCATE osmtalk.leads', 'CREATE TABLE osmtalk.mine ()']) command;
 SELECT pg_temp.acts_as('osmtalk_admin', 'UPDATE osmtalk.leads SET campaign_id = ''cmp2'' WHERE id = ''ld8''', '23514', 'it moves no lead to another organisation');
 SELECT pg_temp.acts_as('osmtalk_admin', 'UPDATE osmtalk.campaigns SET agent_id = ''agent2'' WHERE id = ''cmp''', '23514', 'nor takes an agent of it');
 SELECT pg_temp.acts_as('osmtalk_admin', 'UPDATE osmtalk.org_settings SET default_webhook_url = ''file:///etc/passwd''', '22023', 'and writes URLs within the rules');

@@ -24,7 +24,7 @@ sub contents
 
 	# but how far retention is, which begins anew in a copy; this one is neither paused nor isolated
 	for my $table (split /\n/, $server->safe_psql($database, "SELECT relname FROM pg_class
-		WHERE relnamespace = 'osmtalk'::regnamespace AND relkind IN ('r', 'p') AND relname NOT IN ('claims', 'slots', 'paused', 'tenant_isolation') ORDER BY 1"))
+		WHERE relnamespace = 'osmtalk'::regnamespace AND relkind IN ('r', 'p') AND relname NOT IN ('claims', 'slots', 'waiting', 'endpoint_counters', 'paused', 'tenant_isolation') ORDER BY 1"))
 	{
 		# a note that means nothing later, and goes if it happens to name the restoring transaction
 		my $columns = $server->safe_psql($database, "SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute
