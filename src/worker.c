@@ -98,6 +98,7 @@ static TimestampTz settle_after = 0; /* not before, unless for another reason */
 
 /* when to do what next */
 static bool reload_wanted = true;
+static bool find_waiting_wanted = false;
 static bool look_on_wanted = false; /* the last look did not see everything */
 static TimestampTz next_poll = 0;
 static TimestampTz next_overdue_check = 0;
@@ -450,8 +451,9 @@ take_turn(TimestampTz now)
 	}
 	if (turn.look.not_adopted)
 		osmtalk_report_not_adopted();
-	if (turn.look.waiting && osmtalk_find_waiting() > 0)
-		next_waiting_check = 0;
+	find_waiting_wanted = find_waiting_wanted || turn.look.waiting;
+	if (find_waiting_wanted && osmtalk_find_waiting() >= 0)
+		find_waiting_wanted = false;
 	/* those that go are found by a look of their own */
 	if (turn.look.releasable && osmtalk_release_waiting() > 0)
 		next_poll = next_waiting_check = 0;

@@ -74,6 +74,26 @@ sub enqueue_by_hand
 	return $id;
 }
 
+# It fails, and is sent a second time.
+sub retried
+{
+	my $event = sql("SELECT osmtalk.send_test_event('retried')");
+
+	$again{$event}++;
+	return $event;
+}
+
+# One that had arrived is sent once more.
+my $earlier = event();
+sub redelivered
+{
+	my ($event) = @_;
+
+	$again{$event}++;
+	sql("SELECT FROM osmtalk.redeliver_matching('event_id = ''$event''', dry_run => false)");
+	return $event;
+}
+
 # Somebody locks a row of the outbox whose event is in flight, and its result comes.
 my $locker;
 sub locked_result
@@ -105,7 +125,7 @@ my @cases = (
 	[ 'remove_own_claims', 'DELETE FROM osmtalk.claims c WHERE c.worker', \&ended_in_flight ],
 	[ 'abandon', 'WITH lost AS MATERIALIZED', \&ended_in_flight ],
 	[ 'set_aside', 'WITH condemned AS', sub { ended_in_flight('KILL') } ],
-	[ 'read_others', 'SELECT k.number, o.slot, t.url', sub { enqueue_by_hand($other_slot, [ 'slot', $other_slot ]) } ],
+	[ 'read_others', 'SELECT k.number, o.slot, e.body', sub { enqueue_by_hand($other_slot, [ 'slot', $other_slot ]) } ],
 	[ 'find_events', 'UPDATE osmtalk.outbox o SET slot', sub { enqueue_by_hand($other_slot, [ 'slot', ($other_slot + 1) % 16 ]) } ],
 	[ 'find_due_at_once', 'e.created_at OPERATOR(pg_catalog.>=) $2', sub { enqueue_by_hand($slot, [ 'due_at', "now() + interval '1 s'" ]) } ],
 	[ 'find_rows', 'SELECT k.number FROM', \&locked_result, \&unlock ],
@@ -137,7 +157,27 @@ my @cases = (
 			ok(wait_for(sub { log_since($node) =~ /holds 1 events/ }, 'the log', 20), '... and when it does not any more, the log has what it found');
 			sql("DELETE FROM osmtalk.outbox WHERE event_id = 'evt_elsewhere'");
 		} ],
-	[ 'find_pause', 'SELECT FROM osmtalk.paused', \&terminate ]);
+	[ 'find_pause', 'SELECT FROM osmtalk.paused', \&terminate ],
+	[ 'wait_for_retries', 'osmtalk.wait_for_retry(', \&retried ],
+	[ 'release_waiting', 'SELECT osmtalk.release_waiting(', \&retried ],
+	[ 'note_results', 'SELECT osmtalk.note_results(', \&retried ],
+	[ 'add_to_counters', 'SELECT osmtalk.add_to_counters(' ],
+	[ 'find_waiting', 'SELECT osmtalk.find_waiting(', sub { enqueue_by_hand($slot, [ 'endpoint_hash', 1 ]) } ],
+	[ 'put_waiting', 'SELECT osmtalk.put_waiting(', sub {
+			sql("SELECT osmtalk.disable_endpoint(id) FROM osmtalk.endpoints WHERE org_id = 'disabled'");
+			return sql("SELECT osmtalk.send_test_event('disabled')");
+		}, sub { sql("SELECT osmtalk.enable_endpoint(id) FROM osmtalk.endpoints WHERE org_id = 'disabled'") } ],
+	[ 'begin_probe', 'SELECT osmtalk.begin_probe(', sub {
+			sql("UPDATE osmtalk.endpoints SET state = 'probing', consecutive_failures = 5, next_probe_at = now() WHERE org_id = 'disabled'");
+			return sql("SELECT osmtalk.send_test_event('disabled')");
+		} ],
+	[ 'select_previous', 'SELECT k.number, p.secret', sub {
+			setting($node, 'osmtalk.standard_webhooks_headers' => 'on');
+			sql("SELECT length(osmtalk.rotate_webhook_secret('signed'))") for 1 .. 2;
+			return sql("SELECT osmtalk.send_test_event('signed')");
+		}, sub { setting($node, 'osmtalk.standard_webhooks_headers' => undef) } ],
+	[ 'count_redelivered', 'UPDATE osmtalk.redelivery_counters c', sub { redelivered($earlier) } ],
+	[ 'feed_redeliveries', 'SELECT osmtalk.feed_redeliveries(', sub { redelivered($earlier) } ]);
 
 # ---- none is forgotten ----
 
@@ -152,8 +192,10 @@ is_deeply(\@forgotten, [], 'every statement of the worker is tried');
 # ---- one after the other ----
 
 # what is not in the way of sending
-my %aside = map { $_ => 1 } qw(expire_calls apply_retention not_adopted);
+my %aside = map { $_ => 1 } qw(expire_calls apply_retention not_adopted release_waiting find_waiting note_results add_to_counters feed_redeliveries);
 
+sql("INSERT INTO osmtalk.org_settings (org_id, default_webhook_url, webhook_retry_schedule) VALUES ('retried', '" . $receiver->url('/fail/500/1') . "', '{300 ms}'),
+	('disabled', '" . $receiver->url('/disabled') . "', '{1 h}'), ('signed', '" . $receiver->url('/signed') . "', NULL)");
 sql("INSERT INTO osmtalk.org_settings VALUES ('held', '" . $holding->url('/hold') . "')");
 event();
 for my $case (@cases)
