@@ -8,6 +8,7 @@
 //
 
 import crypto from "node:crypto";
+import net from "node:net";
 
 import { compact, equal, get, quote } from "./json.mjs";
 
@@ -84,11 +85,13 @@ export function webhookUrl(url) {
         const address = host.slice(1, -1);
         if (address === "") return null;
         for (const c of address) if (!"0123456789abcdefABCDEF:.".includes(c)) return null;
+        if (!net.isIPv6(address)) return null;
     } else {
         const at = authority.indexOf(":");
         if (at >= 0) [host, port] = [authority.slice(0, at), authority.slice(at + 1)];
         const labels = host.endsWith(".") ? host.slice(0, -1) : host;
-        if (labels === "" || ".-".includes(labels[0]) || ".-".includes(labels.at(-1))) return null;
+        if (labels === "" || labels.length > 253 || ".-".includes(labels[0]) || ".-".includes(labels.at(-1))) return null;
+        if (labels.split(".").some((label) => label === "" || label.length > 63)) return null;
         for (const c of labels) if (!/^[A-Za-z0-9_.-]$/.test(c)) return null;
     }
     if (port !== null) {
