@@ -63,6 +63,9 @@ export function normalizePhone(text) {
     return rest;
 }
 
+// with one of more bytes nothing is sent
+export const longestSecret = 8192;
+
 // { scheme, host, port }, or null for what is no webhook URL
 export function webhookUrl(url) {
     if (Buffer.byteLength(url) > 2048) return null;
