@@ -42,7 +42,7 @@ BEGIN
 			UNION ALL
 			SELECT 'TYPE', t.oid::regtype::text, t.typowner, coalesce(t.typacl, acldefault('T', t.typowner)), true
 			  FROM member m JOIN pg_catalog.pg_type t ON m.classid = 'pg_catalog.pg_type'::regclass AND t.oid = m.objid
-			 WHERE t.typelem = 0
+			 WHERE t.typelem = 0 AND t.typrelid = 0	-- arrays and rows are members, too, from PostgreSQL 17 on
 			UNION ALL
 			-- a row's type goes with the table, too; who may use it can keep the table from being altered
 			SELECT 'TYPE', t.oid::regtype::text, t.typowner, coalesce(t.typacl, acldefault('T', t.typowner)), false
