@@ -8,6 +8,7 @@
 //
 
 import crypto from "node:crypto";
+import net from "node:net";
 
 import { compact, equal, get, quote } from "./json.mjs";
 
@@ -62,6 +63,9 @@ export function normalizePhone(text) {
     return rest;
 }
 
+// with one of more bytes nothing is sent
+export const longestSecret = 8192;
+
 // { scheme, host, port }, or null for what is no webhook URL
 export function webhookUrl(url) {
     if (Buffer.byteLength(url) > 2048) return null;
@@ -84,11 +88,13 @@ export function webhookUrl(url) {
         const address = host.slice(1, -1);
         if (address === "") return null;
         for (const c of address) if (!"0123456789abcdefABCDEF:.".includes(c)) return null;
+        if (!net.isIPv6(address)) return null;
     } else {
         const at = authority.indexOf(":");
         if (at >= 0) [host, port] = [authority.slice(0, at), authority.slice(at + 1)];
         const labels = host.endsWith(".") ? host.slice(0, -1) : host;
-        if (labels === "" || ".-".includes(labels[0]) || ".-".includes(labels.at(-1))) return null;
+        if (labels === "" || labels.length > 253 || ".-".includes(labels[0]) || ".-".includes(labels.at(-1))) return null;
+        if (labels.split(".").some((label) => label === "" || label.length > 63)) return null;
         for (const c of labels) if (!/^[A-Za-z0-9_.-]$/.test(c)) return null;
     }
     if (port !== null) {

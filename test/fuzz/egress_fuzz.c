@@ -35,8 +35,9 @@ check_address(const char *text)
 
 		if (none == NULL || itself == NULL || !osmtalk_networks_contain(itself, (struct sockaddr *) &addr) ||
 			osmtalk_networks_contain(none, (struct sockaddr *) &addr) ||
-			(osmtalk_egress_check(none, false, false, (struct sockaddr *) &addr) == OSMTALK_EGRESS_ALLOWED) != public ||
-			osmtalk_egress_check(itself, true, false, (struct sockaddr *) &addr) != OSMTALK_EGRESS_ALLOWED)
+			(osmtalk_egress_check(none, false, false, false, (struct sockaddr *) &addr) == OSMTALK_EGRESS_ALLOWED) != public ||
+			osmtalk_egress_check(none, true, false, false, (struct sockaddr *) &addr) == OSMTALK_EGRESS_ALLOWED ||
+			osmtalk_egress_check(itself, true, true, false, (struct sockaddr *) &addr) != OSMTALK_EGRESS_ALLOWED)
 			abort();
 		free(none);
 		free(itself);
