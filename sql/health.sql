@@ -328,7 +328,7 @@ BEGIN ATOMIC
 			ELSE 'No event has failed for good within the hour.'
 		   END,
 		   CASE WHEN f.lately > 0 THEN
-				'SELECT event_id, org_id, url, http_status, error FROM osmtalk.deliveries WHERE state = ''failed'' AND created_at > now() - interval ''1 day''; when the cause is gone: SELECT osmtalk.redeliver(event_id);'
+				'SELECT org_id, url, reason, command FROM osmtalk.dead_letters WHERE created_at > now() - interval ''1 day''; when the cause is gone: the command, or osmtalk.redeliver_matching() for many.'
 		   END
 	  FROM (SELECT count(*) FILTER (WHERE c.last_failed_at > now() - interval '1 hour') AS lately,
 				   count(*) FILTER (WHERE c.last_failed_at > now() - interval '1 hour' AND c.endpoint_id <> '') AS endpoints,
