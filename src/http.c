@@ -148,10 +148,15 @@ osmtalk_http_reload(void)
 	(void) curl_multi_setopt(multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, (long) osmtalk_most_requests());
 }
 
+/* Not curl_version(): that starts libraries, which does not always survive that memory runs out. */
 const char *
 osmtalk_http_library(void)
 {
-	return curl_version();
+	static char library[64];
+	const curl_version_info_data *info = curl_version_info(CURLVERSION_NOW);
+
+	snprintf(library, sizeof(library), "libcurl/%s %s", info->version, info->ssl_version ? info->ssl_version : "without TLS");
+	return library;
 }
 
 int

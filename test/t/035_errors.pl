@@ -224,7 +224,7 @@ for my $case (@cases)
 	my $since = now();
 	ok(request_of($receiver, $event, 10)->{seq}, sprintf '... and when it does not any more, what came meanwhile is sent, %.1f s later', now() - $since);
 	# what was held, and comes again
-	wait_for(sub { $holding->let_go; sql('SELECT NOT EXISTS (SELECT FROM osmtalk.outbox)') eq 't' }, 'all to be sent', 20) or die;
+	wait_for(sub { $holding->let_go; sql("SELECT NOT EXISTS (SELECT FROM osmtalk.outbox) AND NOT EXISTS (SELECT FROM osmtalk.redelivery_progress WHERE state = 'running')") eq 't' }, 'all to be sent', 20) or die;
 	is(sql("SELECT DISTINCT state FROM osmtalk.deliveries WHERE event_id IN ('$event', '" . ($made && $made =~ /^evt_/ ? $made : $event) . "')"), 'delivered', '... recorded');
 	is(sql("SELECT state, pending FROM osmtalk.worker_status"), 'running|0', '... and all is well');
 }
