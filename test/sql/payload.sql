@@ -480,7 +480,9 @@ UPDATE osmtalk.calls SET answered_at = '2026-05-06 11:00:00Z', ended_at = '2026-
 	   analysis = ('{"success": true, "n": [' || repeat('1e131071,', 9000) || '1]}')::jsonb WHERE id = 'amplified';
 SELECT o.*, l.status, l.disposition FROM of_call('amplified') o, osmtalk.leads l WHERE l.id = 'ld_amplified';
 -- a larger limit, and the smallest: seen by sessions at the reload
+\set VERBOSITY sqlstate
 ALTER SYSTEM SET osmtalk.max_payload = '1000';
 ALTER SYSTEM SET osmtalk.max_payload = '65537kB';
+\set VERBOSITY default
 SET client_min_messages = warning;
 DROP SCHEMA sizes CASCADE;
