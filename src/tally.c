@@ -24,6 +24,9 @@
 
 #define FLUSH_INTERVAL_MS 1000
 
+/* after a failure not even what is urgent is told sooner */
+#define FAILED_PAUSE_MS 5000
+
 static OsmtalkStatement note_results = {
 	"osmtalk: note the health of endpoints",
 	"SELECT osmtalk.note_results($1, $2, $3, $4, $5, $6, $7, $8, $9)",
@@ -67,6 +70,7 @@ static MemoryContext context = NULL;
 static HTAB *tallies = NULL; /* NULL while there are none */
 static bool is_urgent = false;
 static TimestampTz next_flush = 0;
+static TimestampTz failed_until = 0;
 
 /* ---- counting ---- */
 
@@ -263,8 +267,11 @@ osmtalk_flush_tallies(TimestampTz now)
 	MemoryContext old = CurrentMemoryContext;
 
 	if (now != DT_NOEND)
+	{
 		next_flush = Min(next_flush, TimestampTzPlusMilliseconds(now, FLUSH_INTERVAL_MS));
-	if (tallies == NULL || (!is_urgent && now < next_flush))
+		failed_until = Min(failed_until, TimestampTzPlusMilliseconds(now, FAILED_PAUSE_MS));
+	}
+	if (tallies == NULL || now < failed_until || (!is_urgent && now < next_flush))
 		return;
 	next_flush = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), FLUSH_INTERVAL_MS);
 	PG_TRY();
@@ -286,6 +293,7 @@ osmtalk_flush_tallies(TimestampTz now)
 				errmsg("osmtalk: could not note what became of attempts: %s", error->message));
 		osmtalk_slot_note_error(error->message);
 		FreeErrorData(error);
+		failed_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), FAILED_PAUSE_MS);
 	}
 	PG_END_TRY();
 	is_urgent = false;

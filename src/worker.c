@@ -395,7 +395,7 @@ take_turn(TimestampTz now)
 	OsmtalkTurn turn = {0};
 	/* before the transaction, so that it sees what they have committed */
 	uint32 wake = osmtalk_slot_take_wake();
-	bool ask_pause;
+	bool ask_pause, check_waiting;
 	bool first = osmtalk_worker_number() == 0;
 
 	if (wake & OSMTALK_WAKE_RELOAD)
@@ -407,9 +407,9 @@ take_turn(TimestampTz now)
 	turn.look.check_overdue = first && now >= next_overdue_check;
 	turn.look.check_adopted = first && (reload_wanted || now >= next_adopted_check) &&
 		osmtalk_scheduler_appetite(scheduler, now) == OSMTALK_FULL;
-	turn.look.check_waiting = may_send() && osmtalk_owns(OSMTALK_WAITING_QUEUE) &&
+	check_waiting = turn.look.check_waiting = may_send() && osmtalk_owns(OSMTALK_WAITING_QUEUE) &&
 		((wake & OSMTALK_WAKE_WAITING) != 0 || now >= next_waiting_check);
-	if (turn.look.check_waiting)
+	if (check_waiting)
 		next_waiting_check = TimestampTzPlusMilliseconds(now, Min(osmtalk_poll_interval, WAITING_INTERVAL_MS));
 	next_poll = TimestampTzPlusMilliseconds(now, osmtalk_poll_interval);
 	next_claim = TimestampTzPlusMilliseconds(now, CLAIM_PAUSE_MS);
@@ -452,7 +452,7 @@ take_turn(TimestampTz now)
 	if (turn.look.not_adopted)
 		osmtalk_report_not_adopted();
 	find_waiting_wanted = find_waiting_wanted || turn.look.waiting;
-	if (find_waiting_wanted && osmtalk_find_waiting() >= 0)
+	if (find_waiting_wanted && (turn.look.waiting || check_waiting) && osmtalk_find_waiting() >= 0)
 		find_waiting_wanted = false;
 	/* those that go are found by a look of their own */
 	if (turn.look.releasable && osmtalk_release_waiting() > 0)
