@@ -22,6 +22,7 @@
 #include "ids.h"
 #include "latency.h"
 #include "miscadmin.h"
+#include "postmaster/bgworker.h"
 #include "signing.h"
 #include "url.h"
 #include "utils/array.h"
@@ -189,7 +190,11 @@ osmtalk_endpoint_id_of(const char *org_id, size_t org_id_len, const char *url, s
 		pg_cryptohash_update(context, (const uint8 *) "\n", 1) < 0 ||
 		pg_cryptohash_update(context, (const uint8 *) url, url_len) < 0 ||
 		pg_cryptohash_final(context, hash, sizeof(hash)) < 0)
-		ereport(ERROR,
+		/*
+		 * OpenSSL may not get over it that memory ran out when it first looked
+		 * for the algorithm: the next worker begins anew.
+		 */
+		ereport(MyBgworkerEntry != NULL ? FATAL : ERROR,
 				errcode(ERRCODE_INTERNAL_ERROR),
 				errmsg("could not compute a SHA-256"));
 	pg_cryptohash_free(context);
