@@ -39,7 +39,7 @@ OBJS = $(addprefix src/,osmtalk.o settings.o fault.o wakeup.o launcher.o load.o 
 	nested.o rules.o lookup.o insert.o record.o subscriptions.o events.o unsent.o decide.o calls.o predicate.o)
 SHLIB_LINK = -lcrypto
 WORKER = osmtalk_worker$(DLSUFFIX)
-WORKER_OBJS = $(addprefix src/,worker.o sending.o slot.o crash.o objects.o ownership.o outbox.o look.o claim.o claimed.o recipient.o settle.o retries.o tally.o retention.o redelivery.o upkeep.o statements.o scheduler.o endpoints.o waiting.o http.o request.o result.o answer.o target.o own.o sockets.o)
+WORKER_OBJS = $(addprefix src/,worker.o sending.o slot.o crash.o objects.o ownership.o outbox.o look.o claim.o claimed.o recipient.o settle.o retries.o tally.o retention.o redelivery.o upkeep.o statements.o scheduler.o endpoints.o waiting.o http.o request.o resolver.o result.o answer.o target.o own.o sockets.o)
 WORKER_LIBS = -lcurl -lcrypto
 
 # The oldest version of the SQL objects that the worker can serve while they

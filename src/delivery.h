@@ -87,6 +87,7 @@ typedef struct OsmtalkDelivery
 	bool proxied;
 	int refusal;					 /* OsmtalkEgress, if not allowed */
 	char refused[INET6_ADDRSTRLEN];	 /* the address, if it is that of one */
+	bool looks_up;					 /* its target's name, or the proxy's */
 	bool starved;					 /* no descriptor was free for its socket, or no thread for its name */
 	int opened[OSMTALK_MOST_OPENED]; /* sockets that were made for it, a name may have several addresses */
 	int nopened;

@@ -19,6 +19,7 @@
 #include "http.h"
 #include "own.h"
 #include "request.h"
+#include "resolver.h"
 #include "settings.h"
 #include "sockets.h"
 #include "utils/timestamp.h"
@@ -133,6 +134,7 @@ osmtalk_http_start(void)
 	(void) curl_multi_setopt(multi, CURLMOPT_SOCKETFUNCTION, socket_callback);
 	(void) curl_multi_setopt(multi, CURLMOPT_TIMERFUNCTION, timer_callback);
 	(void) curl_multi_setopt(multi, CURLMOPT_PIPELINING, (long) CURLPIPE_NOTHING);
+	osmtalk_resolver_start(multi, osmtalk_most_requests());
 	osmtalk_http_reload();
 	return sockets_fd;
 }
@@ -391,6 +393,7 @@ osmtalk_http_work(void)
 			continue;
 		(void) curl_easy_getinfo(easy, CURLINFO_PRIVATE, &d);
 		(void) curl_multi_remove_handle(multi, easy);
+		osmtalk_request_over((OsmtalkDelivery *) d, code);
 		if (code != CURLE_OK && ((OsmtalkDelivery *) d)->starved)
 		{
 			starve((OsmtalkDelivery *) d);

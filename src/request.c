@@ -18,13 +18,13 @@
 #endif
 #include <openssl/crypto.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "compose.h"
 #include "egress.h"
 #include "own.h"
 #include "request.h"
+#include "resolver.h"
 #include "settings.h"
 #include "sockets.h"
 #include "storage/fd.h"
@@ -61,13 +61,6 @@
  * is good for.  libcurl goes through all that it keeps at each request's end.
  */
 #define DNS_CACHE_S 1
-
-/*
- * A name is looked up in a thread, which cannot be stopped: it outlives its
- * request when the name's servers do not answer.  While so many of them are
- * there, no other begins but for endpoints that answered last time.
- */
-#define MOST_LOOKUPS 128
 
 static size_t
 write_callback(char *data, size_t size, size_t count, void *arg)
@@ -146,24 +139,33 @@ may_connect(OsmtalkDelivery *d, const struct sockaddr *addr)
 	return d->refusal == OSMTALK_EGRESS_ALLOWED;
 }
 
-/* How many threads look a name up; 0 where that cannot be told. */
-static int
-lookups(void)
-{
-	struct stat threads;
-
-	/* a directory has a link for itself, one for its name, and here one for each thread */
-	return stat("/proc/self/task", &threads) == 0 ? (int) threads.st_nlink - 3 : 0;
-}
-
 /* Asked before a name is looked up. */
 static int
 resolver_callback(void *resolver, void *reserved, void *arg)
 {
 	OsmtalkDelivery *d = arg;
 
-	d->starved = !d->proven && lookups() >= MOST_LOOKUPS;
+	d->starved = !d->proven && osmtalk_resolver_is_busy();
+	if (!d->starved && !d->looks_up)
+	{
+		osmtalk_resolver_begun();
+		d->looks_up = true;
+	}
 	return d->starved;
+}
+
+static void
+end_lookup(OsmtalkDelivery *d, bool goes_on)
+{
+	if (d->looks_up)
+		osmtalk_resolver_ended(goes_on);
+	d->looks_up = false;
+}
+
+void
+osmtalk_request_over(OsmtalkDelivery *d, CURLcode code)
+{
+	end_lookup(d, code != CURLE_COULDNT_RESOLVE_HOST && code != CURLE_COULDNT_RESOLVE_PROXY);
 }
 
 /* Asked for each address that a name resolves to, before it is connected to. */
@@ -173,6 +175,7 @@ opensocket_callback(void *arg, curlsocktype purpose, struct curl_sockaddr *addr)
 	OsmtalkDelivery *d = arg;
 	int fd = -1;
 
+	end_lookup(d, false);
 	if (purpose != CURLSOCKTYPE_IPCXN || !may_connect(d, &addr->addr))
 		return CURL_SOCKET_BAD;
 	/* counted by fd.c, so that it closes files of its own in time */

@@ -24,6 +24,9 @@ extern CURL *osmtalk_request_create(void);
  */
 extern bool osmtalk_request_prepare(CURL *easy, OsmtalkDelivery *d, struct curl_slist **headers);
 
+/* To be called when libcurl is done with the request, whether it is made again or not. */
+extern void osmtalk_request_over(OsmtalkDelivery *d, CURLcode code);
+
 /* Notes in the delivery what came of the request. */
 extern void osmtalk_request_finish(CURL *easy, OsmtalkDelivery *d, CURLcode code);
 

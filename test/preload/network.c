@@ -15,9 +15,12 @@
  * Names that end in ".test" are answered by their first letters:
  *
  *     public…	8.8.8.8
+ *     slow…	8.8.8.8, after 50 ms
  *     local…	127.0.0.1
  *     own…		9.9.9.9
  *     flip…	one to four addresses of all kinds at random, others each time
+ *				(of the family that is asked for: whoever asks for each by itself is
+ *				not to find that there is none at all)
  *     turn…	127.0.0.1, or, once the test says so, 8.8.8.8
  *     hang…	never, until the test lets go
  *
@@ -155,7 +158,9 @@ answer(const char *name, const char *service, const struct addrinfo *hints, uint
 	uint64_t	x = c->seed + number * 1000;
 	struct addrinfo *result = NULL;
 
-	if (strncmp(name, "public", 6) == 0)
+	if (strncmp(name, "slow", 4) == 0)
+		usleep(50000);
+	if (strncmp(name, "public", 6) == 0 || strncmp(name, "slow", 4) == 0)
 		return answer_with("8.8.8.8", service, hints, NULL);
 	if (strncmp(name, "local", 5) == 0)
 		return answer_with("127.0.0.1", service, hints, NULL);
@@ -164,8 +169,13 @@ answer(const char *name, const char *service, const struct addrinfo *hints, uint
 	if (strncmp(name, "turn", 4) == 0)
 		return answer_with(c->turned ? "8.8.8.8" : "127.0.0.1", service, hints, NULL);
 	if (strncmp(name, "flip", 4) == 0)
-		for (unsigned n = 1 + pick(&x, 4); n > 0; n--)
-			result = answer_with(flips[pick(&x, NFLIPS)], service, hints, result);
+		for (unsigned n = 1 + pick(&x, 4); n > 0; )
+		{
+			struct addrinfo *longer = answer_with(flips[pick(&x, NFLIPS)], service, hints, result);
+
+			n -= longer != result;
+			result = longer;
+		}
 	if (strncmp(name, "hang", 4) == 0)
 	{
 		count(&c->hanging, 1);

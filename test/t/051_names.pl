@@ -160,11 +160,21 @@ cmp_ok($counts{$refused}, '>', $attempts / 10, 'many were refused');
 is_deeply([ grep { !/^20[04]$|^\Q$refused\E$|^Could(n't| not) connect to server$/ } keys %counts ], [], 'what was refused is refused in one sentence');
 is(sql("SELECT count(*) FROM osmtalk.delivery_attempts WHERE error LIKE 'not sent:%' AND (response_body IS NOT NULL OR http_status IS NOT NULL OR duration_ms <> 0)"), '0', 'with nothing else');
 
+# ---- many names for the first time ----
+
+make_campaigns('slow', 500, q('kept'));
+$begun = now();
+send_to('slow%');
+drain('500 names that nobody knows yet');
+note sprintf '500 new names in %.1f s', now() - $begun;
+cmp_ok(now() - $begun, '<', 6, 'threads that have looked a name up and wait for the next hold no other up');
+
 # ---- names that are never resolved ----
 
 my $pid = worker_pid($node, $db);
 sub status { return slurp_file("/proc/$pid/status") =~ /^\Q$_[0]\E:\s*(\d+)/m ? $1 : die "no $_[0]"; }
 
+wait_for(sub { status('Threads') == 1 }, 'threads of names that were found to end');
 my $memory = status('RssAnon');
 make_campaigns('hang', 300, q('kept'));
 setting($node, 'osmtalk.request_timeout' => '2s');
