@@ -42,7 +42,7 @@ const servers = {
         ...read("wrong_host"),
         SNICallback: (name, done) => done(null, name === "localhost" ? tls.createSecureContext(read("good")) : undefined),
     },
-    h2_only: { ...read("good"), ALPNProtocols: ["h2"] },
+    rather_http2: { ...read("good"), ALPNProtocols: ["h2", "http/1.1"] },
 };
 
 process.on("SIGTERM", () => process.exit(0));
@@ -52,7 +52,8 @@ for (const [name, options] of Object.entries(servers)) {
         const { socket } = request;
         request.resume();
         request.on("end", () => {
-            const entry = { server: name, version: socket.getProtocol(), name: socket.servername, path: request.url };
+            const { servername, alpnProtocol } = socket;
+            const entry = { server: name, version: socket.getProtocol(), name: servername, protocol: alpnProtocol, path: request.url };
             fs.appendFileSync(log, JSON.stringify(entry) + "\n");
             response.writeHead(204).end();
         });
