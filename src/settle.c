@@ -273,17 +273,29 @@ put_locked_last(OsmtalkDelivery **deliveries, int n)
 	return nfree;
 }
 
-/*
- * Notes of each the slot that its event is in now, too: it may have been moved
- * while the request was in flight, and the attempt belongs beside it.  Counts
- * those that a redelivery has enqueued.
- */
-static void
-remove_outbox_rows(OsmtalkDelivery **deliveries, int n)
+/* Whether one of them has its row. */
+static bool
+exist(OsmtalkDelivery **deliveries, int n)
+{
+	bool *found = palloc0(n * sizeof(bool));
+	Datum keys[2];
+
+	osmtalk_make_keys(deliveries, n, keys);
+	mark(&find_rows, keys, found, true);
+	for (int i = 0; i < n; i++)
+		if (found[i])
+			return true;
+	return false;
+}
+
+/* Removes their rows; returns how many had none, and which, where they may have been before. */
+static int
+remove_rows_of(OsmtalkDelivery **deliveries, int n, OsmtalkDelivery **missed, OsmtalkRedelivered *redelivered)
 {
 	Datum keys[2];
-	OsmtalkRedelivered redelivered = {0};
+	bool *removed = palloc0(n * sizeof(bool));
 	int at = 0;
+	int nmissed = 0;
 
 	osmtalk_make_keys(deliveries, n, keys);
 	osmtalk_execute(&remove_rows, keys);
@@ -298,11 +310,35 @@ remove_outbox_rows(OsmtalkDelivery **deliveries, int n)
 		for (int j = 0; j < n && deliveries[at]->outbox_id != id; j++)
 			at = (at + 1) % n;
 		deliveries[at]->slot = DatumGetInt16(osmtalk_column(tuple, 2, &isnull));
+		removed[at] = true;
 		redelivery_id = DatumGetInt64(osmtalk_column(tuple, 3, &isnull));
 		if (!isnull)
-			osmtalk_redelivered(&redelivered, redelivery_id, deliveries[at]->error[0] == '\0');
+			osmtalk_redelivered(redelivered, redelivery_id, deliveries[at]->error[0] == '\0');
 	}
 	SPI_freetuptable(SPI_tuptable);
+	for (int i = 0; i < n; i++)
+		if (!removed[i])
+			missed[nmissed++] = deliveries[i];
+	return nmissed;
+}
+
+/*
+ * Notes of each the slot that its event is in now, too: it may have been moved
+ * while the request was in flight, and the attempt belongs beside it.  Counts
+ * those that a redelivery has enqueued.
+ *
+ * A row that another session changes in the midst of the statement is not where
+ * the statement looked for it, and is looked for again.
+ */
+static void
+remove_outbox_rows(OsmtalkDelivery **deliveries, int n)
+{
+	OsmtalkRedelivered redelivered = {0};
+	OsmtalkDelivery **missed = palloc(n * sizeof(*missed));
+	int nmissed = remove_rows_of(deliveries, n, missed, &redelivered);
+
+	while (nmissed > 0 && exist(missed, nmissed))
+		nmissed = remove_rows_of(missed, nmissed, missed, &redelivered);
 	osmtalk_count_redelivered(&redelivered);
 }
 

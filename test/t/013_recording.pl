@@ -84,6 +84,16 @@ is(scalar(my @not_yet = $receiver->requests(eventId => $locked)), 0, 'which is n
 $session->query_safe('COMMIT');
 ok(request_of($receiver, $locked, 5)->{seq}, 'until it is let go');
 
+# ---- one that somebody changes just then ----
+
+my $changed = sql("SELECT test.event('cmp_plain')");
+ok(request_of($receiver, $changed, 5)->{seq}, 'an event is sent');
+$session->query_safe("BEGIN; UPDATE osmtalk.outbox SET due_at = due_at WHERE event_id = '$changed'");
+ok(wait_for(sub { sql("SELECT count(*) FROM pg_stat_activity WHERE pid = $pid AND wait_event_type = 'Lock'") == 1 }, 'the worker'), 'its row is changed when it is to be removed');
+$session->query_safe('COMMIT');
+is(state_of($node, $db, $changed), 'delivered|1|200|', 'it is delivered');
+is(sql("SELECT count(*) FROM osmtalk.outbox"), 0, 'and not in the outbox any more');
+
 # ---- the worker must leave while it cannot record ----
 
 $session->query_safe("BEGIN; LOCK osmtalk.outbox, osmtalk.delivery_attempts IN ACCESS EXCLUSIVE MODE");
