@@ -41,6 +41,9 @@ extern int osmtalk_http_work(void);
 /* The next delivery whose request is over, or NULL. */
 extern OsmtalkDelivery *osmtalk_http_finished(void);
 
+/* Requests that could not begin yet, and were to be begun again, are to be claimed again, too. */
+extern void osmtalk_http_give_up_starved(void);
+
 /* The next that could not begin for so long that it is to be claimed again, or NULL. */
 extern OsmtalkDelivery *osmtalk_http_outdated(void);
 

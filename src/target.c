@@ -13,8 +13,8 @@
 #include "target.h"
 #include "url.h"
 
-OsmtalkTarget
-osmtalk_target_read(const char *url)
+static OsmtalkTarget
+read_target(const char *url)
 {
 	OsmtalkTarget target = OSMTALK_TARGET_NONE;
 	CURLU *parsed;
@@ -38,4 +38,20 @@ osmtalk_target_read(const char *url)
 	curl_free(scheme);
 	curl_url_cleanup(parsed);
 	return target;
+}
+
+OsmtalkTarget
+osmtalk_target_read(const char *url)
+{
+	/* mostly it is that of the request before */
+	static char last_url[OSMTALK_URL_LEN + 1];
+	static OsmtalkTarget last = OSMTALK_TARGET_NONE;
+
+	if (last == OSMTALK_TARGET_NONE || strcmp(url, last_url) != 0)
+	{
+		last = read_target(url);
+		if (last != OSMTALK_TARGET_NONE)
+			strcpy(last_url, url);
+	}
+	return last;
 }
