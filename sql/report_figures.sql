@@ -97,21 +97,39 @@ END;
 COMMENT ON FUNCTION osmtalk.report_step(interval) IS
 'Internal: what a bar of a chart over this period stands for, so that there are some dozens of them';
 
-CREATE FUNCTION osmtalk.report_bucket(at timestamptz, step interval) RETURNS timestamp
+/*
+ * Long bars begin by the local clock, at midnight, say, whichever moment that
+ * is.  Short ones are of equal length: an hour that the local clock has twice
+ * is two of them.
+ */
+CREATE FUNCTION osmtalk.report_local_bucket(at timestamptz, step interval) RETURNS timestamp
 LANGUAGE sql STABLE
 RETURN CASE step
 	WHEN '1 year' THEN date_trunc('year', at::timestamp)
 	WHEN '1 month' THEN date_trunc('month', at::timestamp)
-	-- by the local clock; that day was a Monday
+	-- that day was a Monday
 	ELSE date_bin(step, at::timestamp, '2001-01-01')
 END;
-COMMENT ON FUNCTION osmtalk.report_bucket(timestamptz, interval) IS
-'Internal: the beginning of the bar that this moment belongs to, by the clock of the session''s time zone';
+COMMENT ON FUNCTION osmtalk.report_local_bucket(timestamptz, interval) IS
+'Internal: the beginning of the long bar that this moment belongs to, by the clock of the session''s time zone';
 
-CREATE FUNCTION osmtalk.report_buckets(since timestamptz, until timestamptz, step interval) RETURNS SETOF timestamp
+CREATE FUNCTION osmtalk.report_bucket(at timestamptz, step interval) RETURNS timestamptz
+LANGUAGE sql STABLE
+RETURN CASE
+	WHEN step < '6 hours' THEN date_bin(step, at, '2001-01-01'::timestamp::timestamptz)
+	ELSE osmtalk.report_local_bucket(at, step)::timestamptz
+END;
+COMMENT ON FUNCTION osmtalk.report_bucket(timestamptz, interval) IS
+'Internal: the beginning of the bar that this moment belongs to';
+
+CREATE FUNCTION osmtalk.report_buckets(since timestamptz, until timestamptz, step interval) RETURNS SETOF timestamptz
 LANGUAGE sql STABLE
 BEGIN ATOMIC
-	SELECT generate_series(osmtalk.report_bucket(since, step), osmtalk.report_bucket(until, step), step);
+	SELECT b.at FROM generate_series(osmtalk.report_bucket(since, step), osmtalk.report_bucket(until, step), step) b (at)
+	 WHERE step < '6 hours'
+	UNION ALL
+	SELECT b.at::timestamptz FROM generate_series(osmtalk.report_local_bucket(since, step), osmtalk.report_local_bucket(until, step), step) b (at)
+	 WHERE step >= '6 hours';
 END;
 COMMENT ON FUNCTION osmtalk.report_buckets(timestamptz, timestamptz, interval) IS
 'Internal: all of the period''s bars, whether or not there is anything in them';

@@ -283,7 +283,7 @@ SKIP:
 		  FROM generate_series(date_trunc('day', now() - interval '7 days'), now(), interval '6 hours') b
 		  LEFT JOIN osmtalk.calls c ON c.placed_at >= greatest(b, now() - interval '7 days') AND c.placed_at < b + interval '6 hours' WHERE b + interval '6 hours' > now() - interval '7 days' GROUP BY b ORDER BY b");
 	my @all_calls = rows("SELECT count(*), $of_statuses, count(*) FILTER (WHERE status IN ('queued', 'in_progress')) FROM osmtalk.calls WHERE placed_at > now() - interval '7 days'");
-	cmp_ok($all_calls[0][0], '>', 2000, 'calls');
+	cmp_ok($all_calls[0][0], '>', 1500, 'calls');
 	is_deeply($table->('calls-table'), [ @six_hours, [ 'in all', @{ $all_calls[0] } ] ], 'calls over time, by status');
 	is(scalar @{ $shown->{bars}{'calls-chart-title'} }, scalar(grep { $_->[1] } @six_hours), 'a bar wherever there are calls');
 	my ($highest) = sort { $b->[1] <=> $a->[1] } @six_hours;
