@@ -12,9 +12,13 @@
 #include "egress.h"
 #include "request.h"
 #include "settings.h"
+#include "utils/timestamp.h"
 
 /* one sentence for whatever is refused: the answer must not map the network */
 #define REFUSAL "not sent: this target is not allowed; the server's log says why"
+
+/* seconds: no schedule heeds more, and SQL need not cope with what a receiver may say */
+#define LONGEST_RETRY_AFTER (60 * SECS_PER_DAY)
 
 /*
  * What an egress proxy answered instead of making the connection: it refuses,
@@ -82,7 +86,7 @@ osmtalk_request_finish(CURL *easy, OsmtalkDelivery *d, CURLcode code)
 		d->http_status = (int) status;
 		/* a date is counted from now */
 		if (curl_easy_getinfo(easy, CURLINFO_RETRY_AFTER, &retry_after) == CURLE_OK)
-			d->retry_after = (double) retry_after;
+			d->retry_after = (double) Min(retry_after, LONGEST_RETRY_AFTER);
 		if (status >= 300 && status <= 399)
 			snprintf(d->error, sizeof(d->error), "HTTP %ld: redirects are not followed", status);
 		else if (status < 200 || status > 299)
