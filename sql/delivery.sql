@@ -124,7 +124,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	event osmtalk.events;
-	url text;
+	target record;
 BEGIN
 	-- so that retention does not take it away meanwhile
 	PERFORM FROM osmtalk.slots s WHERE s.slot = -1 FOR KEY SHARE;
@@ -132,8 +132,14 @@ BEGIN
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'there is no event "%"', event_id USING ERRCODE = 'no_data_found';
 	END IF;
-	SELECT t.url INTO url FROM osmtalk.delivery_target(event.type, event.org_id, event.campaign_id) t;
-	IF event.skipped_reason IS NOT NULL AND url IS NULL THEN
+	-- a URL can hold a token: no variable has it, which would be a parameter of statements
+	SELECT t.url IS NOT NULL AS is_known, h.id AS endpoint_id, h.state AS endpoint_state,
+		   osmtalk.endpoint_standing(h.state, h.disabled_by, h.next_probe_at, t.retry_schedule IS NOT NULL) <> 'send' AS waits
+	  INTO target
+	  FROM osmtalk.delivery_target(event.type, event.org_id, event.campaign_id) t
+	  LEFT JOIN osmtalk.endpoints h ON h.id = osmtalk.endpoint_id(event.org_id, t.url);
+	IF event.skipped_reason IS NOT NULL AND NOT target.is_known THEN
+		RAISE NOTICE 'the event is not sent: there is no webhook URL for it';
 		RETURN;
 	END IF;
 	IF osmtalk.slot_is_over(event.slot) AND osmtalk.keep_events(event.slot, ARRAY[event.id]) > 0 THEN
@@ -143,16 +149,23 @@ BEGIN
 	SELECT event.id, event.slot, coalesce(max(a.attempt), 0)
 	  FROM osmtalk.delivery_attempts a WHERE a.event_id = event.id
 	ON CONFLICT ON CONSTRAINT outbox_event_id_key DO NOTHING;
-	IF FOUND THEN
-		-- the insert may have waited for the worker to settle an attempt: number on from that
-		UPDATE osmtalk.outbox o
-		   SET attempts = greatest(o.attempts, (SELECT max(a.attempt) FROM osmtalk.delivery_attempts a WHERE a.event_id = event.id))
-		 WHERE o.event_id = event.id;
+	IF NOT FOUND THEN
+		RAISE NOTICE 'the event is in the outbox already'
+			USING HINT = 'waits_for, in osmtalk.deliveries, says why it is not being sent.';
+		RETURN;
+	END IF;
+	-- the insert may have waited for the worker to settle an attempt: number on from that
+	UPDATE osmtalk.outbox o
+	   SET attempts = greatest(o.attempts, (SELECT max(a.attempt) FROM osmtalk.delivery_attempts a WHERE a.event_id = event.id))
+	 WHERE o.event_id = event.id;
+	IF target.waits THEN
+		RAISE NOTICE 'the event waits: its endpoint is %', target.endpoint_state
+			USING HINT = format('SELECT osmtalk.enable_endpoint(%L); sends to it again.', target.endpoint_id);
 	END IF;
 END
 $$;
 COMMENT ON FUNCTION osmtalk.redeliver(text) IS
-'Puts an event back in the outbox: same id, same bytes, attempt numbers continue. Pending or in flight: nothing; skipped: sent if there is a URL now; unknown: P0002';
+'Puts an event back in the outbox: same id, same bytes, attempt numbers continue. Pending or in flight: nothing; skipped: sent if there is a URL now; a NOTICE says what keeps it from being sent; unknown: P0002';
 
 /*
  * What is done for all organisations at once is not for a session of one.
@@ -242,7 +255,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION osmtalk.pause() IS
-'Once this commits, no request of this database begins and its events queue, until resume(); requests in flight have a second and a half to finish, those that do not are made again then. The worker leaves, so calls are not timed out meanwhile. Nothing if it is paused already';
+'Once this commits, no request of this database begins, but for those that a worker is about to begin until it is woken, milliseconds later, and its events queue, until resume(); requests in flight have a second and a half to finish, those that do not are made again then. The worker leaves, so calls are not timed out meanwhile. Nothing if it is paused already';
 
 CREATE FUNCTION osmtalk.resume() RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER

@@ -28,7 +28,8 @@ CREATE TABLE osmtalk.endpoints (
 	disabled_reason text,
 	permanent_statuses int[],
 	noticed_at timestamptz,
-	notice json
+	notice json,
+	released_to bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 70);
 CREATE INDEX endpoints_org_id_idx ON osmtalk.endpoints (org_id);
 -- empty while all is well: then claims ask no further
@@ -44,6 +45,7 @@ COMMENT ON COLUMN osmtalk.endpoints.disabled_by IS 'Who disabled it; null: the r
 COMMENT ON COLUMN osmtalk.endpoints.permanent_statuses IS 'The answers after which no retry is made: exactly these; null: see is_retryable()';
 COMMENT ON COLUMN osmtalk.endpoints.noticed_at IS 'The last NOTIFY about it';
 COMMENT ON COLUMN osmtalk.endpoints.notice IS 'Internal: the next NOTIFY, once a minute has passed';
+COMMENT ON COLUMN osmtalk.endpoints.released_to IS 'Internal: events that wait for it, up to this id of their outbox row, are looked at again: the configuration has changed';
 SELECT pg_extension_config_dump('osmtalk.endpoints', '');
 
 CREATE FUNCTION osmtalk.endpoint_id(org_id text, url text) RETURNS text
@@ -54,16 +56,40 @@ COMMENT ON FUNCTION osmtalk.endpoint_id(text, text) IS
 
 /* ---- which there are ---- */
 
+-- which campaigns have a URL, of thousands
+CREATE INDEX campaigns_endpoint_id_idx ON osmtalk.campaigns (osmtalk.endpoint_id(org_id, webhook_url)) WHERE webhook_url <> '';
+
 CREATE FUNCTION osmtalk.is_configured(org_id text, url text) RETURNS boolean
 LANGUAGE sql STABLE
 BEGIN ATOMIC
 	SELECT EXISTS (SELECT FROM osmtalk.org_settings s
 					WHERE s.org_id = is_configured.org_id AND s.default_webhook_url = is_configured.url)
 		OR EXISTS (SELECT FROM osmtalk.campaigns c
-					WHERE c.org_id = is_configured.org_id AND c.webhook_url = is_configured.url);
+					WHERE osmtalk.endpoint_id(c.org_id, c.webhook_url) = osmtalk.endpoint_id(is_configured.org_id, is_configured.url)
+					  AND c.webhook_url <> '');
 END;
 COMMENT ON FUNCTION osmtalk.is_configured(text, text) IS
 'Internal: whether the organisation, or a campaign of it, has that URL';
+
+/*
+ * What waits for an endpoint is looked at again, each event by what the
+ * configuration says then: it may go elsewhere now, or at once; or it waits
+ * again.
+ */
+CREATE FUNCTION osmtalk.look_again_at(endpoint_id text) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM FROM osmtalk.waiting w WHERE w.endpoint_id = look_again_at.endpoint_id LIMIT 1;
+	IF FOUND THEN
+		UPDATE osmtalk.endpoints e SET released_to = nextval('osmtalk.outbox_id_seq') WHERE e.id = look_again_at.endpoint_id;
+		PERFORM osmtalk.wake_for_waiting();
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION osmtalk.look_again_at(text) IS
+'Internal: has the events that wait for the endpoint claimed anew, once this commits';
 
 /*
  * Keeps the table as the configuration is.  Named for the order: after
@@ -92,7 +118,9 @@ BEGIN
 			ON CONFLICT DO NOTHING;
 		END IF;
 		IF TG_OP <> 'INSERT' THEN
-			old_id := osmtalk.endpoint_id(OLD.org_id, OLD.webhook_url);
+			-- where there was none, its events went to the organisation's
+			old_id := coalesce(osmtalk.endpoint_id(OLD.org_id, nullif(OLD.webhook_url, '')),
+							   (SELECT osmtalk.endpoint_id(s.org_id, s.default_webhook_url) FROM osmtalk.org_settings s WHERE s.org_id = OLD.org_id));
 		END IF;
 	ELSE
 		IF TG_OP <> 'DELETE' THEN
@@ -105,7 +133,16 @@ BEGIN
 			old_id := osmtalk.endpoint_id(OLD.org_id, OLD.default_webhook_url);
 		END IF;
 	END IF;
-	DELETE FROM osmtalk.endpoints e WHERE e.id = old_id AND NOT osmtalk.is_configured(e.org_id, e.url);
+	IF TG_OP = 'INSERT' THEN
+		RETURN NULL;
+	END IF;
+	PERFORM osmtalk.look_again_at(old_id);
+	PERFORM FROM osmtalk.endpoints e WHERE e.id = old_id AND NOT osmtalk.is_configured(e.org_id, e.url);
+	IF FOUND THEN
+		-- who has just configured it, and not committed yet, is waited for, and then seen
+		PERFORM FROM osmtalk.endpoints e WHERE e.id = old_id FOR UPDATE;
+		DELETE FROM osmtalk.endpoints e WHERE e.id = old_id AND NOT osmtalk.is_configured(e.org_id, e.url);
+	END IF;
 	RETURN NULL;
 END
 $$;
@@ -130,7 +167,8 @@ BEGIN
 	IF TG_RELID <> 'osmtalk.endpoints'::regclass THEN
 		PERFORM osmtalk.refuse_trigger(TG_RELID);
 	END IF;
-	PERFORM FROM osmtalk.endpoints e WHERE e.id = NEW.id;
+	-- not one that is about to go: whoever removes it is waited for
+	PERFORM FROM osmtalk.endpoints e WHERE e.id = NEW.id FOR KEY SHARE;
 	IF NOT FOUND THEN
 		RETURN NEW;
 	END IF;
@@ -176,30 +214,40 @@ COMMENT ON FUNCTION osmtalk.probe_pause(int) IS
  * What became of attempts at each of some endpoints, in arrays: an element for
  * an endpoint.  Called by the worker, in a transaction of its own.
  *
+ * Rows that another session has locked are not waited for, whose transaction
+ * may stay open: the worker keeps what it has to say of them.  So two workers
+ * do not wait for each other either.
+ *
  * A breaker opens after five failures in succession, and five days of nothing
  * but failures disable the endpoint, as 410 Gone does at once: where there is
  * a retry schedule.
  */
 CREATE FUNCTION osmtalk.note_results(
 	endpoint_ids text[], succeeded boolean[], failures int[], retried boolean[], gone boolean[],
-	first_failures timestamptz[], last_times timestamptz[], errors text[], dead_events text[]) RETURNS void
+	first_failures timestamptz[], last_times timestamptz[], errors text[], dead_events text[]) RETURNS SETOF int
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
+-- the worker sends nothing meanwhile: should a table be locked, or a trigger of somebody's wait
+SET lock_timeout = '40ms'
 AS $$
 DECLARE
 	n record;
 	was osmtalk.endpoints;
 	ep osmtalk.endpoints;
 BEGIN
-	-- in one order, so that two workers do not wait for each other
 	FOR n IN
 		SELECT t.*
 		  FROM unnest(endpoint_ids, succeeded, failures, retried, gone, first_failures, last_times, errors, dead_events)
-			   t (id, succeeded, failures, retried, gone, first_failure_at, last_at, error, dead_event)
-		 ORDER BY t.id
+			   WITH ORDINALITY t (id, succeeded, failures, retried, gone, first_failure_at, last_at, error, dead_event, number)
 	LOOP
-		SELECT * INTO was FROM osmtalk.endpoints e WHERE e.id = n.id FOR NO KEY UPDATE;
-		CONTINUE WHEN NOT FOUND; -- it is not configured any more
+		SELECT * INTO was FROM osmtalk.endpoints e WHERE e.id = n.id FOR NO KEY UPDATE SKIP LOCKED;
+		IF NOT FOUND THEN
+			PERFORM FROM osmtalk.endpoints e WHERE e.id = n.id;
+			IF FOUND THEN
+				RETURN NEXT n.number;
+			END IF;
+			CONTINUE; -- else it is not configured any more
+		END IF;
 		ep := was;
 		IF n.succeeded THEN
 			ep.consecutive_failures := 0;
@@ -254,7 +302,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION osmtalk.note_results(text[], boolean[], int[], boolean[], boolean[], timestamptz[], timestamptz[], text[], text[]) IS
-'Internal: takes note of attempts, an element of each array for an endpoint: whether one succeeded, how many failed after it, whether there is a retry schedule, whether 410 came; when the first failed and the last ended, its error, an event that will not be tried again';
+'Internal: takes note of attempts, an element of each array for an endpoint: whether one succeeded, how many failed after it, whether there is a retry schedule, whether 410 came; when the first failed and the last ended, its error, an event that will not be tried again. Returns the numbers, from 1, of the elements whose endpoint another session has locked: these are to be told again';
 
 /*
  * At most one a minute for an endpoint: the latest of those that came
@@ -280,6 +328,11 @@ $$;
 COMMENT ON FUNCTION osmtalk.send_notices() IS
 'Internal: NOTIFY osmtalk with each endpoint''s notice whose minute has come';
 
+-- whoever did it, the rules or somebody: what is claimed and not begun is not sent
+CREATE TRIGGER left_alone AFTER UPDATE OF state ON osmtalk.endpoints
+	FOR EACH ROW WHEN (NEW.state <> 'healthy' AND (NEW.state, NEW.disabled_by) IS DISTINCT FROM (OLD.state, OLD.disabled_by))
+	EXECUTE FUNCTION osmtalk.endpoint_left_alone();
+
 /* ---- by hand ---- */
 
 CREATE FUNCTION osmtalk.disable_endpoint(endpoint_id text, reason text DEFAULT NULL) RETURNS void
@@ -289,7 +342,8 @@ AS $$
 BEGIN
 	UPDATE osmtalk.endpoints e
 	   SET state = 'disabled', next_probe_at = NULL, disabled_at = now(), disabled_by = session_user,
-		   disabled_reason = coalesce(nullif(disable_endpoint.reason, ''), 'disabled by ' || session_user)
+		   disabled_reason = coalesce(nullif(disable_endpoint.reason, ''), 'disabled by ' || session_user),
+		   notice = json_build_object('type', 'endpoint.disabled', 'endpoint_id', e.id, 'org_id', e.org_id)
 	 WHERE e.id = disable_endpoint.endpoint_id AND osmtalk.sees_org(e.org_id);
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'there is no endpoint "%"', endpoint_id
@@ -298,16 +352,25 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION osmtalk.disable_endpoint(text, text) IS
-'Sends nothing to the endpoint of that id any more, once this commits; its events wait until enable_endpoint(), and use up no attempt. Unknown: P0002';
+'Once this commits, no request to the endpoint of that id begins, but for those that a worker is about to begin until it is woken, milliseconds later; its events wait until enable_endpoint(), and use up no attempt. Unknown: P0002';
 
+/*
+ * One that was disabled by the rules gets one event first: what waits would
+ * fail for good if it answered 410 again.
+ */
 CREATE FUNCTION osmtalk.enable_endpoint(endpoint_id text) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	UPDATE osmtalk.endpoints e
-	   SET state = 'healthy', consecutive_failures = 0, first_failure_at = NULL, next_probe_at = NULL, probes = 0,
-		   disabled_at = NULL, disabled_by = NULL, disabled_reason = NULL
+	   SET state = CASE WHEN e.state = 'disabled' AND e.disabled_by IS NULL THEN 'probing' ELSE 'healthy' END::osmtalk.endpoint_state,
+		   next_probe_at = CASE WHEN e.state = 'disabled' AND e.disabled_by IS NULL THEN now() END,
+		   consecutive_failures = 0, first_failure_at = NULL, probes = 0,
+		   disabled_at = NULL, disabled_by = NULL, disabled_reason = NULL,
+		   -- of one that is probed when it takes an event
+		   notice = CASE WHEN e.state <> 'healthy' AND (e.state <> 'disabled' OR e.disabled_by IS NOT NULL)
+						 THEN json_build_object('type', 'endpoint.recovered', 'endpoint_id', e.id, 'org_id', e.org_id) END
 	 WHERE e.id = enable_endpoint.endpoint_id AND osmtalk.sees_org(e.org_id);
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'there is no endpoint "%"', endpoint_id
@@ -317,4 +380,4 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION osmtalk.enable_endpoint(text) IS
-'Sends to the endpoint of that id again, once this commits, what waits for it first: one that was disabled, or is probed. Unknown: P0002';
+'Sends to the endpoint of that id again, once this commits, what waits for it first: one that was disabled, or is probed. One that the rules have disabled gets one event, and the others when it has taken that. Unknown: P0002';

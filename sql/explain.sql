@@ -139,16 +139,6 @@ COMMENT ON FUNCTION osmtalk.explain_status(osmtalk.calls) IS
 
 /* ---- the lead's status ---- */
 
-CREATE FUNCTION osmtalk.wants_event(type text, org_id text, campaign_id text) RETURNS boolean
-LANGUAGE sql STABLE PARALLEL SAFE
-BEGIN ATOMIC
-	SELECT osmtalk.is_subscribed(wants_event.type, c.webhook_events, s.webhook_events)
-	  FROM osmtalk.org_settings s LEFT JOIN osmtalk.campaigns c ON c.id = wants_event.campaign_id
-	 WHERE s.org_id = wants_event.org_id;
-END;
-COMMENT ON FUNCTION osmtalk.wants_event(text, text, text) IS
-'Internal: whether an event of this type, of this organisation and campaign, would be written now';
-
 /*
  * What a call has done to its lead, or is about to.  A decision and what comes
  * of it have the time of one transaction, by which they are told from what
@@ -160,8 +150,9 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	is_latest constant boolean := lead.call_id IS NOT DISTINCT FROM call.id;
-	its_event timestamptz;
-	is_told boolean;
+	told boolean;
+	told_before boolean;
+	untold text; -- why there was no event
 BEGIN
 	IF osmtalk.is_open(call.status) THEN
 		RETURN 'open';
@@ -177,21 +168,22 @@ BEGIN
 		END;
 	END IF;
 	-- the lead has gone on since
-	SELECT min(e.created_at) INTO its_event FROM osmtalk.events e
-	 WHERE e.call_id = call.id AND e.type = 'campaign.lead_completed' AND e.created_at <= call.decided_at;
-	is_told := osmtalk.wants_event('campaign.lead_completed', call.org_id, lead.campaign_id)
-		AND call.origin IS NOT NULL AND (call.decided_at < now() - osmtalk.retention()) IS NOT TRUE;
+	SELECT coalesce(bool_or(e.created_at = call.decided_at), false), coalesce(bool_or(e.created_at < call.decided_at), false)
+	  INTO told, told_before
+	  FROM osmtalk.events e WHERE e.call_id = call.id AND e.type = 'campaign.lead_completed';
+	SELECT o.reason INTO untold FROM osmtalk.outcomes_without_event o
+	 WHERE o.decided_at = call.decided_at AND o.call_id = call.id AND o.type = 'campaign.lead_completed';
 	RETURN CASE
-		WHEN its_event = call.decided_at THEN CASE WHEN call.status = 'dnc_blocked' THEN 'blocked' ELSE 'takes' END
+		WHEN told OR untold LIKE 'filtered:%' THEN CASE WHEN call.status = 'dnc_blocked' THEN 'blocked' ELSE 'takes' END
 		WHEN call.status = 'dnc_blocked' THEN 'spared'
-		WHEN its_event < call.decided_at THEN 'application'
-		WHEN NOT is_told THEN 'forgotten'
-		ELSE 'retried'
+		WHEN told_before OR untold LIKE 'not sent again:%' THEN 'application'
+		WHEN untold LIKE 'not final:%' THEN 'retried'
+		ELSE 'forgotten'
 	END;
 END
 $$;
 COMMENT ON FUNCTION osmtalk.effect_on_lead(osmtalk.calls, osmtalk.leads) IS
-'Internal: what a call did to its lead: open, no lead, older (than the latest), imported, waits, blocked, spared (was terminal already), application (has set the status itself), retried, takes (the call''s status), forgotten (no event of then is kept)';
+'Internal: what a call did to its lead: open, no lead, older (than the latest), imported, waits, blocked, spared (was terminal already), application (has set the status itself), retried, takes (the call''s status), forgotten (nothing of then is kept)';
 
 CREATE FUNCTION osmtalk.wait_in_words(call osmtalk.calls, analyzed boolean) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -205,6 +197,20 @@ RETURN CASE
 END;
 COMMENT ON FUNCTION osmtalk.wait_in_words(osmtalk.calls, boolean) IS
 'Internal: what decides whether a call waits for its analysis; analyzed: whether its agent has analysis configured';
+
+CREATE FUNCTION osmtalk.end_of_wait(call osmtalk.calls) RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+	SELECT CASE
+		WHEN (call).origin = 'discarded' THEN 'and no worker ends that: adopt(discard => true) has left it so'
+		WHEN (call).origin IS DISTINCT FROM osmtalk.current_origin() THEN 'and no worker ends that before osmtalk.adopt(): it was placed in another database'
+		WHEN EXISTS (SELECT FROM osmtalk.paused) THEN 'and no worker ends that before osmtalk.resume()'
+		WHEN osmtalk.awaits_analysis(call) THEN pg_catalog.format('until %s at the latest', osmtalk.iso_time((call).awaiting_since + osmtalk.analysis_timeout()))
+		ELSE 'and that is over: a worker decides it at its next look'
+	END;
+END;
+COMMENT ON FUNCTION osmtalk.end_of_wait(osmtalk.calls) IS
+'Internal: until when a call waits for its analysis, for a sentence';
 
 CREATE FUNCTION osmtalk.explain_lead(call osmtalk.calls)
 RETURNS TABLE (number int, rule text, saw text, matched boolean, winner boolean, result text, sentence text)
@@ -256,10 +262,7 @@ BEGIN
 			the_lead || CASE effect WHEN 'blocked' THEN ' became dnc_blocked, without using an attempt.' || since ELSE ' was terminal already, and stayed as it was.' END),
 		(4, 'A completed call whose agent has analysis configured waits for it, for osmtalk.analysis_timeout at most',
 			osmtalk.wait_in_words(call, (SELECT osmtalk.analysis_configured(a) FROM osmtalk.agents a WHERE a.id = call.agent_id)), lead.status::text,
-			CASE WHEN osmtalk.awaits_analysis(call)
-				 THEN format('%s is not decided yet: the call waits for its analysis, until %s at the latest.',
-							 the_lead, osmtalk.iso_time(call.awaiting_since + osmtalk.analysis_timeout()))
-				 ELSE the_lead || ' is not decided yet: the wait for the analysis is over, and a worker decides it at its next look.' END),
+			format('%s is not decided yet: the call waits for its analysis, %s.', the_lead, osmtalk.end_of_wait(call))),
 		(5, 'A status that the application has given the lead itself stands',
 			CASE WHEN is_latest THEN format('the lead is %s%s', lead.status, coalesce(' since ' || osmtalk.iso_time(lead.completed_at), ''))
 				 ELSE 'the lead has been called again since' END,
@@ -282,8 +285,8 @@ BEGIN
 				   since)),
 		(7, 'Otherwise the lead takes the status of the call', 'the call is ' || call.status, outcome,
 			format('%s became %s.%s', the_lead, outcome, since)),
-		(8, 'It is the event that tells, where the lead has gone on since', 'there is none: the call was imported, or is older than osmtalk.retention, or such events are not wanted', NULL,
-			format('What the call made of the lead %s is not known any more: there is no event of then.%s', osmtalk.quoted(lead.id), since))
+		(8, 'It is events, and outcomes_without_event, that tell, where the lead has gone on since', 'there is nothing of then: the call was imported, or is older than osmtalk.retention', NULL,
+			format('What the call made of the lead %s is not known any more: nothing of then is kept.%s', osmtalk.quoted(lead.id), since))
 		) r (number, rule, saw, result, sentence)
 	 WHERE r.number < 8 OR effect = 'forgotten';
 END

@@ -3,8 +3,10 @@
  *		Who owns what, and who may do what: the one place where both are said.
  *
  * Everything is owned by the owner of the schema, and nobody else has any
- * right that is not granted here: none is PUBLIC's.  doc/privileges.md has
- * this as a table, which a test compares with what is installed.
+ * right that is not granted here: none is PUBLIC's, but that to name the type of
+ * a table's rows, of which pg_dump complains if it is taken away.
+ * doc/privileges.md has this as a table, which a test compares with what is
+ * installed.
  *
  * Columns are named, so that one that is added later is nobody's until this
  * file says whose.  Triggers run with the owner's rights, and so do functions
@@ -43,11 +45,8 @@ BEGIN
 			UNION ALL
 			SELECT 'TYPE', t.oid::regtype::text, t.typowner, coalesce(t.typacl, acldefault('T', t.typowner)), true
 			  FROM member m JOIN pg_catalog.pg_type t ON m.classid = 'pg_catalog.pg_type'::regclass AND t.oid = m.objid
-			 WHERE t.typelem = 0 AND t.typrelid = 0	-- arrays and rows are members, too, from PostgreSQL 17 on
-			UNION ALL
-			-- a row's type goes with the table, too; who may use it can keep the table from being altered
-			SELECT 'TYPE', t.oid::regtype::text, t.typowner, coalesce(t.typacl, acldefault('T', t.typowner)), false
-			  FROM member m JOIN pg_catalog.pg_type t ON m.classid = 'pg_catalog.pg_class'::regclass AND t.typrelid = m.objid)
+			 -- arrays and rows are members, too, from PostgreSQL 17 on
+			 WHERE t.typelem = 0 AND t.typrelid = 0)
 		SELECT step.command FROM (
 			SELECT 1 AS number, format('ALTER %s %s OWNER TO %s', o.kind, o.name, rightful::regrole) AS command
 			  FROM object o WHERE o.owner <> rightful AND o.alone
@@ -81,7 +80,7 @@ GRANT EXECUTE ON FUNCTION
 	osmtalk.signature(text, text),
 	osmtalk.verify_signature(text, text, text), osmtalk.verify_standard_webhook(text, jsonb, text, interval),
 	osmtalk.event_types(), osmtalk.default_event_types(),
-	osmtalk.is_webhook_url(text), osmtalk.redacted_url(text),
+	osmtalk.is_webhook_url(text), osmtalk.is_refused_url(text), osmtalk.redacted_url(text),
 	osmtalk.default_retry_schedule(), osmtalk.is_retryable(int, int[]),
 	osmtalk.retry_delay(interval[], int, int, interval, double precision), osmtalk.endpoint_id(text, text),
 	osmtalk.endpoint_standing(osmtalk.endpoint_state, text, timestamptz, boolean), osmtalk.probe_pause(int),
@@ -146,7 +145,7 @@ GRANT EXECUTE ON FUNCTION osmtalk.requeue_lead(text, timestamptz), osmtalk.send_
 	  -- what that calls with the caller's rights
 	  osmtalk.check_predicate(text), osmtalk.start_redelivery(text, int), osmtalk.add_to_redelivery(bigint, text[]),
 	  osmtalk.cancel_redelivery(bigint), osmtalk.resume_redelivery(bigint),
-	  osmtalk.rotate_webhook_secret(text, text, interval),
+	  osmtalk.rotate_webhook_secret(text, text, interval), osmtalk.secret_problems(),
 	  osmtalk.enable_endpoint(text), osmtalk.disable_endpoint(text, text), osmtalk.reset_statistics(),
 	  osmtalk.pause(), osmtalk.resume(), osmtalk.adopt(boolean), osmtalk.apply_retention(),
 	  -- with URLs as they are

@@ -323,12 +323,12 @@ BEGIN ATOMIC
 	SELECT CASE WHEN f.lately > 0 THEN 'warn' ELSE 'ok' END::osmtalk.health_status,
 		   CASE
 			WHEN f.lately > 0 THEN
-				format('Events have failed and are not tried again: %s since %s, the last at %s; within the hour at %s endpoints.',
-					   f.failed, to_char(f.stats_reset, 'YYYY-MM-DD HH24:MI TZ'), to_char(f.last_failed_at, 'YYYY-MM-DD HH24:MI TZ'), f.endpoints)
+				format('Events have failed for good, the last at %s; within the hour at %s endpoints, and %s in all since %s, those that failed so when they were sent again included.',
+					   to_char(f.last_failed_at, 'YYYY-MM-DD HH24:MI TZ'), f.endpoints, f.failed, to_char(f.stats_reset, 'YYYY-MM-DD HH24:MI TZ'))
 			ELSE 'No event has failed for good within the hour.'
 		   END,
 		   CASE WHEN f.lately > 0 THEN
-				'SELECT org_id, url, reason, command FROM osmtalk.dead_letters WHERE created_at > now() - interval ''1 day''; when the cause is gone: the command, or osmtalk.redeliver_matching() for many.'
+				'SELECT org_id, url, reason, command FROM osmtalk.dead_letters WHERE created_at > now() - interval ''2 days''; or longer, if they had waited. When the cause is gone: the command, or osmtalk.redeliver_matching() for many. This stays for an hour.'
 		   END
 	  FROM (SELECT count(*) FILTER (WHERE c.last_failed_at > now() - interval '1 hour') AS lately,
 				   count(*) FILTER (WHERE c.last_failed_at > now() - interval '1 hour' AND c.endpoint_id <> '') AS endpoints,
@@ -413,33 +413,22 @@ AS $$
 DECLARE
 	bad record;
 BEGIN
-	-- a campaign counts where it has a URL or a secret of its own; the bounds are guard_secret_row()'s
-	SELECT count(*) FILTER (WHERE t.kind = 1) AS long, count(*) FILTER (WHERE t.kind = 2) AS missing,
-		   count(*) FILTER (WHERE t.kind = 3) AS short, count(*) FILTER (WHERE t.kind = 4) AS nonstandard, (array_agg(t.name ORDER BY t.kind, t.name))[1] AS name
+	SELECT count(*) FILTER (WHERE p.problem = 'too long') AS long, count(*) FILTER (WHERE p.problem = 'missing') AS missing,
+		   count(*) FILTER (WHERE p.problem = 'short') AS short, count(*) FILTER (WHERE p.problem = 'not standard') AS nonstandard, count(*) AS n
 	  INTO bad
-	  FROM (SELECT CASE WHEN octet_length(s.secret) > 8192 THEN 1 WHEN s.secret IS NULL THEN 2
-						WHEN octet_length(s.secret) < 16 OR s.secret !~ '\S' THEN 3
-						WHEN current_setting('osmtalk.standard_webhooks_headers', true) = 'on'
-							 AND NOT osmtalk.is_standard_secret(s.secret) THEN 4 END AS kind, s.name
-			  FROM (SELECT nullif(o.webhook_secret, '') AS secret, 'the organisation ' || osmtalk.quoted(o.org_id) AS name
-					  FROM osmtalk.org_settings o WHERE o.default_webhook_url <> ''
-					UNION ALL
-					SELECT osmtalk.first_set(c.webhook_secret, o.webhook_secret), 'the campaign ' || osmtalk.quoted(c.id)
-					  FROM osmtalk.campaigns c JOIN osmtalk.org_settings o ON o.org_id = c.org_id
-					 WHERE c.webhook_url <> '' OR (c.webhook_secret <> '' AND o.default_webhook_url <> '')) s) t
-	 WHERE t.kind IS NOT NULL;
-	IF bad.name IS NULL THEN
+	  FROM osmtalk.secret_problems() p;
+	IF bad.n = 0 THEN
 		status := 'ok';
 		message := 'Every webhook URL has a secret that is neither short nor too long.';
 		RETURN;
 	END IF;
 	status := CASE WHEN bad.long > 0 THEN 'error' ELSE 'warn' END;
-	message := format('Webhook secrets: %s. One is that of %s.',
+	message := format('Webhook secrets: %s.',
 		concat_ws(', ', nullif(bad.long, 0) || ' longer than 8192 bytes, with which nothing is sent',
 						nullif(bad.missing, 0) || ' missing, so that events are not signed',
 						nullif(bad.short, 0) || ' shorter than 16 bytes or blank, which can be guessed',
-						nullif(bad.nonstandard, 0) || ' not of the form of Standard Webhooks, so that its headers are not sent'), bad.name);
-	fix := 'SELECT osmtalk.rotate_webhook_secret(org_id); or (org_id, campaign_id); give the receiver what it returns, which is shown once.';
+						nullif(bad.nonstandard, 0) || ' not of the form of Standard Webhooks, so that its headers are not sent'));
+	fix := 'SELECT * FROM osmtalk.secret_problems(); says whose. SELECT osmtalk.rotate_webhook_secret(org_id); or (org_id, campaign_id); give the receiver what it returns, which is shown once.';
 END
 $$;
 COMMENT ON FUNCTION osmtalk.check_secrets() IS 'Internal, of health(): secrets that are missing, short, too long, or not of the form that osmtalk.standard_webhooks_headers asks for; shows none';
@@ -488,6 +477,21 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION osmtalk.check_owner() IS 'Internal, of health(): whose the schema is, and what is in it';
 
+CREATE FUNCTION osmtalk.check_stale_calls(OUT status osmtalk.health_status, OUT message text, OUT fix text)
+LANGUAGE sql STABLE
+BEGIN ATOMIC
+	SELECT CASE WHEN c.n > 0 THEN 'warn' ELSE 'ok' END::osmtalk.health_status,
+		   CASE WHEN c.n > 0 THEN format('%s calls were placed over an hour ago, and nobody has recorded their end; after osmtalk.call_timeout they end as failed.',
+										 CASE WHEN c.n = 1000 THEN 'At least ' ELSE '' END || c.n)
+				ELSE 'No call is open for over an hour.' END,
+		   CASE WHEN c.n > 0 THEN 'SELECT * FROM osmtalk.stale_calls; and see why the dialer does not record ended_at.' END
+	  FROM (SELECT count(*) AS n
+			  FROM (SELECT FROM osmtalk.calls l
+					 WHERE l.status IN ('queued', 'in_progress') AND l.origin = osmtalk.current_origin()
+					   AND l.placed_at < now() - interval '1 hour' LIMIT 1000) l) c;
+END;
+COMMENT ON FUNCTION osmtalk.check_stale_calls() IS 'Internal, of health(): calls that have not ended for an hour';
+
 /* ---- all of them ---- */
 
 CREATE FUNCTION osmtalk.health(OUT check_name text, OUT status osmtalk.health_status, OUT message text, OUT fix text)
@@ -509,30 +513,14 @@ BEGIN
 		RETURN NEXT;
 		RETURN;
 	END IF;
-	-- one more: check_<name>() above, its name twice here, and in doc/monitoring.md
+	-- one more: check_<name>() above, its name here, and in doc/monitoring.md
 	FOREACH check_name IN ARRAY ARRAY[
 		'preloaded', 'worker', 'paused', 'enabled', 'versions', 'limits', 'clock',
-		'oldest_due', 'endpoints', 'dead_events', 'adoption', 'retention',
+		'oldest_due', 'endpoints', 'dead_events', 'adoption', 'retention', 'stale_calls',
 		'secrets', 'tenants', 'owner']
 	LOOP
 		BEGIN
-			CASE check_name
-				WHEN 'preloaded' THEN SELECT c.status, c.message, c.fix INTO STRICT status, message, fix FROM osmtalk.check_preloaded() c;
-				WHEN 'worker' THEN SELECT c.status, c.message, c.fix INTO STRICT status, message, fix FROM osmtalk.check_worker() c;
-				WHEN 'paused' THEN SELECT c.status, c.message, c.fix INTO STRICT status, message, fix FROM osmtalk.check_paused() c;
-				WHEN 'enabled' THEN SELECT c.status, c.message, c.fix INTO STRICT status, message, fix FROM osmtalk.check_enabled() c;
-				WHEN 'versions' THEN SELECT c.status, c.message, c.fix INTO STRICT status, message, fix FROM osmtalk.check_versions() c;
-				WHEN 'limits' THEN SELECT c.status, c.message, c.fix INTO STRICT status, message, fix FROM osmtalk.check_limits() c;
-				WHEN 'clock' THEN SELECT c.status, c.message, c.fix INTO STRICT status, message, fix FROM osmtalk.check_clock() c;
-				WHEN 'oldest_due' THEN SELECT c.status, c.message, c.fix INTO STRICT status, message, fix FROM osmtalk.check_oldest_due() c;
-				WHEN 'endpoints' THEN SELECT c.status, c.message, c.fix INTO STRICT status, message, fix FROM osmtalk.check_endpoints() c;
-				WHEN 'dead_events' THEN SELECT c.status, c.message, c.fix INTO STRICT status, message, fix FROM osmtalk.check_dead_events() c;
-				WHEN 'adoption' THEN SELECT c.status, c.message, c.fix INTO STRICT status, message, fix FROM osmtalk.check_adoption() c;
-				WHEN 'retention' THEN SELECT c.status, c.message, c.fix INTO STRICT status, message, fix FROM osmtalk.check_retention() c;
-				WHEN 'secrets' THEN SELECT c.status, c.message, c.fix INTO STRICT status, message, fix FROM osmtalk.check_secrets() c;
-				WHEN 'tenants' THEN SELECT c.status, c.message, c.fix INTO STRICT status, message, fix FROM osmtalk.check_tenants() c;
-				WHEN 'owner' THEN SELECT c.status, c.message, c.fix INTO STRICT status, message, fix FROM osmtalk.check_owner() c;
-			END CASE;
+			EXECUTE format('SELECT c.status, c.message, c.fix FROM osmtalk.%I() c', 'check_' || check_name) INTO STRICT status, message, fix;
 		EXCEPTION WHEN OTHERS THEN
 			status := 'warn';
 			message := format('It could not be checked: %s.', osmtalk.quoted(SQLERRM));

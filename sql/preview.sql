@@ -18,7 +18,7 @@ COMMENT ON FUNCTION osmtalk.request_headers(text, text, text, text[], jsonb) IS
 'Internal: the headers that a worker gives a request of this event, signed if the secret is not null, or why it can make none; but for Host, Accept and Content-Length, which libcurl makes. Of custom headers, which may hold tokens, "..." is shown';
 
 CREATE FUNCTION osmtalk.curl_command(url text, headers text[], body text) RETURNS text
-LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+LANGUAGE c STABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'osmtalk_curl_command';
 COMMENT ON FUNCTION osmtalk.curl_command(text, text[], text) IS
 'Internal: a command for a POSIX shell that makes the request, byte for byte';
@@ -32,6 +32,16 @@ END;
 COMMENT ON FUNCTION osmtalk.header_object(text[]) IS
 'Internal: names and values of the headers that are sent';
 
+CREATE FUNCTION osmtalk.wants_event(type text, org_id text, campaign_id text) RETURNS boolean
+LANGUAGE sql STABLE PARALLEL SAFE
+BEGIN ATOMIC
+	SELECT osmtalk.is_subscribed(wants_event.type, c.webhook_events, s.webhook_events)
+	  FROM osmtalk.org_settings s LEFT JOIN osmtalk.campaigns c ON c.id = wants_event.campaign_id
+	 WHERE s.org_id = wants_event.org_id;
+END;
+COMMENT ON FUNCTION osmtalk.wants_event(text, text, text) IS
+'Internal: whether an event of this type, of this organisation and campaign, would be written now';
+
 CREATE FUNCTION osmtalk.preview(type text, org_id text, campaign_id text, event_id text, body text, state text, reason text)
 RETURNS TABLE (type text, event_id text, state text, reason text, url text, headers jsonb, body text, bytes int, curl text)
 LANGUAGE sql STABLE ROWS 1
@@ -43,50 +53,36 @@ BEGIN ATOMIC
 				WHEN preview.type LIKE 'call.%' THEN 'There is no webhook URL: the organisation has no default_webhook_url, and this event goes nowhere else.'
 				ELSE 'There is no webhook URL: neither the campaign nor the organisation has one.'
 			END,
-			CASE WHEN NOT osmtalk.is_webhook_url(t.url) THEN 'The webhook URL is not valid.' END,
+			CASE WHEN NOT osmtalk.is_webhook_url(t.url) THEN 'The webhook URL is not valid.'
+				 WHEN osmtalk.is_refused_url(t.url) THEN 'The worker refuses that URL: this target is not allowed.' END,
+			CASE WHEN preview.event_id IS NULL AND osmtalk.endpoint_standing(h.state, h.disabled_by, h.next_probe_at, t.retry_schedule IS NOT NULL) <> 'send'
+				THEN pg_catalog.format('It would wait: the endpoint is %s.', h.state) END,
 			CASE WHEN preview.event_id IS NULL AND NOT osmtalk.wants_event(preview.type, preview.org_id, preview.campaign_id)
 				THEN 'Events of this type are not wanted: they are not in webhook_events.' END,
 			'It cannot be sent: ' || r.problem || '.'), ''),
 		   t.url, osmtalk.header_object(r.headers), preview.body, pg_catalog.octet_length(preview.body),
 		   osmtalk.curl_command(t.url, r.headers, preview.body)
-	  FROM osmtalk.delivery_target(preview.type, preview.org_id, preview.campaign_id) t,
-		   LATERAL osmtalk.request_headers(COALESCE(preview.event_id, osmtalk.new_id('preview')), preview.body, t.secret, t.previous_secrets, t.headers) r;
+	  FROM osmtalk.delivery_target(preview.type, preview.org_id, preview.campaign_id) t
+	 CROSS JOIN LATERAL osmtalk.request_headers(COALESCE(preview.event_id, osmtalk.new_id('preview')), preview.body, t.secret, t.previous_secrets, t.headers) r
+	  LEFT JOIN osmtalk.endpoints h ON h.id = osmtalk.endpoint_id(preview.org_id, t.url);
 END;
 COMMENT ON FUNCTION osmtalk.preview(text, text, text, text, text, text, text) IS
 'Internal: the request for an event of this type, to the URL and with the secret of now; a null event_id is one that does not exist yet, a null body one that cannot be known';
 
 /* ---- events that are there ---- */
 
-CREATE FUNCTION osmtalk.why_not_sent(event osmtalk.events, state text, attempts bigint, http_status int, error text, last_attempt_at timestamptz)
-RETURNS text
-LANGUAGE plpgsql STABLE
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-	due timestamptz;
-	is_foreign boolean;
-	paused osmtalk.paused;
-	again constant text := format('It is sent again only by SELECT osmtalk.redeliver(%L).', event.id);
-BEGIN
-	IF state = 'delivered' THEN
-		RETURN format('Already sent as event %s: attempt %s, at %s, was answered with HTTP %s. %s',
-					  osmtalk.quoted(event.id), attempts, osmtalk.iso_time(last_attempt_at), http_status, again);
-	ELSIF state = 'skipped' THEN
-		RETURN format('Not enqueued when it came about: %s. It is sent, if there is a URL, by SELECT osmtalk.redeliver(%L).', error, event.id);
-	ELSIF state <> 'pending' AND state <> 'in_flight' THEN
-		RETURN format('Already tried as event %s, and %s after %s attempts: %s. %s', osmtalk.quoted(event.id), state, attempts, error, again);
-	END IF;
-	SELECT o.due_at, o.origin <> osmtalk.current_origin() INTO due, is_foreign FROM osmtalk.outbox o WHERE o.event_id = event.id;
-	SELECT * INTO paused FROM osmtalk.paused;
-	RETURN CASE
-		WHEN is_foreign THEN 'It waits for osmtalk.adopt(): it was enqueued in another database.'
-		WHEN paused.since IS NOT NULL THEN format('It waits: sending is paused since %s by %s; osmtalk.resume() goes on.', osmtalk.iso_time(paused.since), osmtalk.quoted(paused.by_role))
-		WHEN current_setting('osmtalk.enabled', true) = 'off' THEN 'It waits: osmtalk.enabled is off.'
-		WHEN due > now() THEN format('It waits until %s.', osmtalk.iso_time(due))
-	END;
-END
-$$;
-COMMENT ON FUNCTION osmtalk.why_not_sent(osmtalk.events, text, bigint, int, text, timestamptz) IS
+CREATE FUNCTION osmtalk.why_not_sent(
+	event_id text, state text, attempts bigint, http_status int, error text, last_attempt_at timestamptz, waits_for text) RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN CASE state
+	WHEN 'delivered' THEN pg_catalog.format('Already sent as event %s: attempt %s, at %s, was answered with HTTP %s. It is sent again only by SELECT osmtalk.redeliver(%L).',
+		osmtalk.quoted(event_id), attempts, osmtalk.iso_time(last_attempt_at), http_status, event_id)
+	WHEN 'failed' THEN pg_catalog.format('Already tried as event %s, and failed after %s attempts: %s. It is sent again only by SELECT osmtalk.redeliver(%L).',
+		osmtalk.quoted(event_id), attempts, error, event_id)
+	WHEN 'skipped' THEN pg_catalog.format('Not enqueued when it came about: %s. It is sent, if there is a URL, by SELECT osmtalk.redeliver(%L).', error, event_id)
+	WHEN 'pending' THEN 'It waits for ' || waits_for || '.'
+END;
+COMMENT ON FUNCTION osmtalk.why_not_sent(text, text, bigint, int, text, timestamptz, text) IS
 'Internal: why an event is not being sent, in words, by what deliveries says of it; null if it is, or is about to be';
 
 CREATE FUNCTION osmtalk.preview_stored(event osmtalk.events)
@@ -96,7 +92,7 @@ BEGIN ATOMIC
 	SELECT p.*
 	  FROM osmtalk.deliveries d,
 		   LATERAL osmtalk.preview((event).type, (event).org_id, (event).campaign_id, (event).id, (event).body, d.state,
-			osmtalk.why_not_sent(event, d.state, d.attempts, d.http_status, d.error, d.last_attempt_at)) p
+			osmtalk.why_not_sent(d.event_id, d.state, d.attempts, d.http_status, d.error, d.last_attempt_at, d.waits_for)) p
 	 WHERE d.event_id = (event).id;
 END;
 COMMENT ON FUNCTION osmtalk.preview_stored(osmtalk.events) IS
@@ -166,7 +162,7 @@ BEGIN
 		decided := osmtalk.lead_if_decided(call, lead);
 		reason := CASE effect
 			WHEN 'open' THEN 'Not final: the call has not ended. If it ended now,'
-			ELSE format('Not decided: the call waits for its analysis, until %s at the latest. If none came,', osmtalk.iso_time(call.awaiting_since + osmtalk.analysis_timeout()))
+			ELSE format('Not decided: the call waits for its analysis, %s. If none came,', osmtalk.end_of_wait(call))
 		END;
 		IF osmtalk.is_terminal(decided.status) THEN
 			reason := format('%s the lead would become %s, and this would be sent.', reason, decided.status);
@@ -180,6 +176,34 @@ END
 $$;
 COMMENT ON FUNCTION osmtalk.preview_lead_completed(osmtalk.calls) IS
 'Internal: the campaign.lead_completed that a call, which has a lead, has not caused, or not yet';
+
+/*
+ * What is said of an open call by itself, where somebody wants to hear it.
+ */
+CREATE FUNCTION osmtalk.preview_call_events(call osmtalk.calls)
+RETURNS TABLE (type text, event_id text, state text, reason text, url text, headers jsonb, body text, bytes int, curl text)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	before constant osmtalk.call_status := call.status;
+	campaign_id constant text := (SELECT l.campaign_id FROM osmtalk.leads l WHERE l.id = call.lead_id);
+BEGIN
+	IF NOT osmtalk.is_open(call.status) THEN
+		RETURN;
+	END IF;
+	call.ended_at := now();
+	call.status := osmtalk.call_status(call.started_at, call.answered_at, call.ended_at, call.sip_status_code, call.voicemail_detected, call.error);
+	RETURN QUERY
+	SELECT p.*
+	  FROM unnest(osmtalk.call_events(before, call.status, call.started_at, call.answered_at)) t (type),
+		   LATERAL osmtalk.preview(t.type, call.org_id, campaign_id, NULL, osmtalk.call_event_body(now(), t.type, call, campaign_id),
+			'not written', 'Not final: the call has not ended. If it ended now, this would be sent.') p
+	 WHERE osmtalk.wants_event(t.type, call.org_id, campaign_id);
+END
+$$;
+COMMENT ON FUNCTION osmtalk.preview_call_events(osmtalk.calls) IS
+'Internal: the call.started, call.completed and call.failed that a call would cause if it ended now, if it has not';
 
 CREATE FUNCTION osmtalk.preview_analysis_completed(call osmtalk.calls, analyzed boolean)
 RETURNS TABLE (type text, event_id text, state text, reason text, url text, headers jsonb, body text, bytes int, curl text)
@@ -223,12 +247,21 @@ BEGIN
 	RETURN QUERY
 	SELECT p.* FROM osmtalk.events e, LATERAL osmtalk.preview_stored(e) p
 	 WHERE e.call_id = call.id AND e.type = 'campaign.lead_completed' ORDER BY e.created_at, e.id;
-	IF call.lead_id IS NOT NULL AND NOT 'campaign.lead_completed' = ANY (written) THEN
+	-- a call can have two: of a lead that the application closed meanwhile, and opened again
+	IF call.lead_id IS NOT NULL AND (
+		NOT 'campaign.lead_completed' = ANY (written)
+		OR EXISTS (SELECT FROM osmtalk.leads l WHERE l.id = call.lead_id AND l.call_id = call.id AND NOT osmtalk.is_terminal(l.status)
+					  AND osmtalk.effect_on_lead(call, l) IN ('open', 'waits')))
+	THEN
 		RETURN QUERY SELECT p.* FROM osmtalk.preview_lead_completed(call) p;
 	END IF;
 	RETURN QUERY
 	SELECT p.* FROM osmtalk.events e, LATERAL osmtalk.preview_stored(e) p
 	 WHERE e.call_id = call.id AND e.type <> 'campaign.lead_completed' ORDER BY e.created_at, e.id;
+	RETURN QUERY SELECT p.* FROM osmtalk.preview_call_events(call) p WHERE NOT p.type = ANY (written);
+	IF FOUND THEN
+		written := written || 'call.completed'::text;
+	END IF;
 	-- a call that can have no event has a row that says so, too
 	IF NOT 'call.analysis_completed' = ANY (written) AND (analyzed OR (call.lead_id IS NULL AND written = '{}')) THEN
 		RETURN QUERY SELECT p.* FROM osmtalk.preview_analysis_completed(call, analyzed) p;

@@ -39,10 +39,12 @@ CREATE TABLE osmtalk.redelivery_events (
 	redelivery_id bigint NOT NULL,
 	event_id text NOT NULL,
 	slot smallint NOT NULL,
-	PRIMARY KEY (redelivery_id, event_id)
+	round int NOT NULL DEFAULT 0,
+	PRIMARY KEY (redelivery_id, round, event_id)
 );
 COMMENT ON TABLE osmtalk.redelivery_events IS 'Internal: events of redeliveries that are not in the outbox yet';
 COMMENT ON COLUMN osmtalk.redelivery_events.slot IS 'The event''s when it was chosen; it may be in the slot -1 since';
+COMMENT ON COLUMN osmtalk.redelivery_events.round IS 'How often it was put off, because another session had locked something of it: until after all others';
 
 CREATE TABLE osmtalk.redelivery_counters (
 	redelivery_id bigint PRIMARY KEY,
@@ -52,6 +54,7 @@ CREATE TABLE osmtalk.redelivery_counters (
 	already_waiting bigint NOT NULL DEFAULT 0,
 	removed bigint NOT NULL DEFAULT 0,
 	without_url bigint NOT NULL DEFAULT 0,
+	fed_round int NOT NULL DEFAULT 0,
 	fed_to text NOT NULL DEFAULT '',
 	fed_at timestamptz,
 	credit double precision NOT NULL DEFAULT 0,
@@ -61,7 +64,8 @@ CREATE TABLE osmtalk.redelivery_counters (
 WITH (fillfactor = 20);
 COMMENT ON TABLE osmtalk.redelivery_counters IS 'Internal: how far redeliveries are; see the view redelivery_progress';
 COMMENT ON COLUMN osmtalk.redelivery_counters.unfed IS 'Events that are not in the outbox yet';
-COMMENT ON COLUMN osmtalk.redelivery_counters.fed_to IS 'Events up to this id have been taken: what is dead before it is not passed again';
+COMMENT ON COLUMN osmtalk.redelivery_counters.fed_round IS 'Events of the rounds before have been taken';
+COMMENT ON COLUMN osmtalk.redelivery_counters.fed_to IS 'And of that round, events up to this id: what is dead before it is not passed again';
 COMMENT ON COLUMN osmtalk.redelivery_counters.fed_at IS 'When some were taken last';
 COMMENT ON COLUMN osmtalk.redelivery_counters.credit IS 'The fraction of an event by which that was too few';
 COMMENT ON COLUMN osmtalk.redelivery_counters.active_seconds IS 'For how long events have been taken, pauses left out';
@@ -202,6 +206,11 @@ BEGIN
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'there is no redelivery %', coalesce(redelivery_id::text, 'null') USING ERRCODE = 'no_data_found';
 	END IF;
+	PERFORM FROM osmtalk.redelivery_counters c WHERE c.redelivery_id = set_redelivery_cancelled.redelivery_id AND c.unfed = 0;
+	IF FOUND THEN
+		RAISE NOTICE 'all events of the redelivery % are in the outbox already, or were', redelivery_id;
+		RETURN;
+	END IF;
 	UPDATE osmtalk.redeliveries r
 	   SET cancelled_at = CASE WHEN cancelled THEN now() END,
 		   resumed_at = CASE WHEN NOT cancelled THEN clock_timestamp() END
@@ -220,7 +229,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION osmtalk.cancel_redelivery(bigint) IS
-'Once this commits, no more events of the redelivery are put in the outbox; those that are there are sent. Nothing if it is cancelled already; unknown: P0002';
+'Once this commits, no more events of the redelivery are put in the outbox; those that are there are sent. Nothing if it is cancelled already, nor, but for a NOTICE, if all are there; unknown: P0002';
 
 CREATE FUNCTION osmtalk.resume_redelivery(redelivery_id bigint) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
@@ -247,10 +256,13 @@ COMMENT ON FUNCTION osmtalk.has_redeliveries() IS
  * Moves the next n events of a redelivery to the outbox, with the care that
  * redeliver() takes.
  */
-CREATE FUNCTION osmtalk.feed_redelivery(redelivery_id bigint, after text, n bigint,
-	OUT taken bigint, OUT last_id text, OUT already_waiting bigint, OUT removed bigint, OUT without_url bigint)
+CREATE FUNCTION osmtalk.feed_redelivery(redelivery_id bigint, after_round int, after text, n bigint,
+	OUT taken bigint, OUT put_off bigint, OUT was_all boolean, OUT last_round int, OUT last_id text,
+	OUT already_waiting bigint, OUT removed bigint, OUT without_url bigint)
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
+-- who waits for whoever has just called redeliver() waits until he commits: see feed_one_by_one()
+SET lock_timeout = '1ms'
 AS $$
 DECLARE
 	over record;
@@ -258,8 +270,8 @@ BEGIN
 	FOR over IN
 		SELECT i.slot, array_agg(i.event_id) AS event_ids
 		  FROM (SELECT e.event_id, e.slot FROM osmtalk.redelivery_events e
-				 WHERE e.redelivery_id = feed_redelivery.redelivery_id AND e.event_id > after
-				 ORDER BY e.event_id LIMIT n) i
+				 WHERE e.redelivery_id = feed_redelivery.redelivery_id AND (e.round, e.event_id) > (after_round, after)
+				 ORDER BY e.round, e.event_id LIMIT n) i
 		 WHERE osmtalk.slot_is_over(i.slot)
 		 GROUP BY i.slot
 	LOOP
@@ -267,9 +279,9 @@ BEGIN
 	END LOOP;
 
 	WITH item AS MATERIALIZED (
-		SELECT e.event_id, e.slot FROM osmtalk.redelivery_events e
-		 WHERE e.redelivery_id = feed_redelivery.redelivery_id AND e.event_id > after
-		 ORDER BY e.event_id LIMIT n),
+		SELECT e.round, e.event_id, e.slot FROM osmtalk.redelivery_events e
+		 WHERE e.redelivery_id = feed_redelivery.redelivery_id AND (e.round, e.event_id) > (after_round, after)
+		 ORDER BY e.round, e.event_id LIMIT n),
 	found AS MATERIALIZED (
 		SELECT v.id, v.slot, t.url, w.id IS NOT NULL AS waits
 		  FROM item i
@@ -288,22 +300,83 @@ BEGIN
 		  FROM found f WHERE NOT f.waits AND f.url IS NOT NULL
 		ON CONFLICT ON CONSTRAINT outbox_event_id_key DO NOTHING
 		RETURNING 1),
+	last AS (SELECT i.round, i.event_id FROM item i ORDER BY i.round DESC, i.event_id DESC LIMIT 1),
 	counted AS (
-		SELECT (SELECT count(*) FROM item) AS items, (SELECT max(i.event_id) FROM item i) AS last_id,
+		SELECT (SELECT count(*) FROM item) AS items,
 			   (SELECT count(*) FROM found) AS events,
 			   (SELECT count(*) FROM found f WHERE NOT f.waits AND f.url IS NULL) AS without_url,
 			   (SELECT count(*) FROM enqueued) AS enqueued)
-	SELECT c.items, c.last_id, c.events - c.without_url - c.enqueued, c.items - c.events, c.without_url
-	  INTO taken, last_id, already_waiting, removed, without_url
-	  FROM counted c;
+	SELECT c.items, 0, c.items < n, l.round, l.event_id, c.events - c.without_url - c.enqueued, c.items - c.events, c.without_url
+	  INTO taken, put_off, was_all, last_round, last_id, already_waiting, removed, without_url
+	  FROM counted c LEFT JOIN last l ON true;
 	DELETE FROM osmtalk.redelivery_events e
-	 WHERE e.redelivery_id = feed_redelivery.redelivery_id AND e.event_id > after AND e.event_id <= last_id;
+	 WHERE e.redelivery_id = feed_redelivery.redelivery_id
+	   AND (e.round, e.event_id) > (after_round, after) AND (e.round, e.event_id) <= (last_round, last_id);
 END
 $$;
-COMMENT ON FUNCTION osmtalk.feed_redelivery(bigint, text, bigint) IS
-'Internal: moves the next events of a redelivery, after that id, to the outbox; says how many it has taken and which was the last, and how many of them were not enqueued, and why';
+COMMENT ON FUNCTION osmtalk.feed_redelivery(bigint, int, text, bigint) IS
+'Internal: moves the next events of a redelivery, after that one, to the outbox; says how many it has taken, whether there are no more, which was the last, and how many of them were not enqueued, and why. 55P03 if another session has locked something of one, as redeliver() does until it is committed';
 
-CREATE FUNCTION osmtalk.feed_redeliveries() RETURNS double precision
+/*
+ * The same, for when another session has locked something of one of them: it
+ * is put off until after all others, where it waits with its like.  So the
+ * list is still gone through in one direction, and what has been put off once
+ * counts as not taken yet.
+ *
+ * For as long as the worker can be spared: the rest is for the next step.
+ */
+CREATE FUNCTION osmtalk.feed_one_by_one(redelivery_id bigint, after_round int, after text, n bigint,
+	OUT taken bigint, OUT put_off bigint, OUT was_all boolean, OUT last_round int, OUT last_id text,
+	OUT already_waiting bigint, OUT removed bigint, OUT without_url bigint)
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	deadline constant timestamptz := clock_timestamp() + interval '10 ms';
+	one record;
+	is_locked boolean;
+BEGIN
+	taken := 0;
+	put_off := 0;
+	was_all := false;
+	last_round := after_round;
+	last_id := after;
+	already_waiting := 0;
+	removed := 0;
+	without_url := 0;
+	WHILE taken + put_off < n LOOP
+		BEGIN
+			SELECT * INTO one FROM osmtalk.feed_redelivery(redelivery_id, last_round, last_id, 1);
+			is_locked := false;
+		EXCEPTION WHEN lock_not_available THEN
+			is_locked := true;
+		END;
+		IF is_locked THEN
+			SELECT e.round, e.event_id INTO last_round, last_id FROM osmtalk.redelivery_events e
+			 WHERE e.redelivery_id = feed_one_by_one.redelivery_id AND (e.round, e.event_id) > (last_round, last_id)
+			 ORDER BY e.round, e.event_id LIMIT 1;
+			UPDATE osmtalk.redelivery_events e SET round = e.round + 1
+			 WHERE e.redelivery_id = feed_one_by_one.redelivery_id AND e.round = last_round AND e.event_id = last_id;
+			put_off := put_off + 1;
+			EXIT WHEN last_round > 0; -- nothing new: it can wait for the next step
+		ELSE
+			was_all := one.was_all;
+			EXIT WHEN was_all;
+			taken := taken + 1;
+			last_round := one.last_round;
+			last_id := one.last_id;
+			already_waiting := already_waiting + one.already_waiting;
+			removed := removed + one.removed;
+			without_url := without_url + one.without_url;
+		END IF;
+		EXIT WHEN clock_timestamp() > deadline;
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION osmtalk.feed_one_by_one(bigint, int, text, bigint) IS
+'Internal: what feed_redelivery() does, for each event by itself; those of which another session has locked something are put off, some may be left for the next step';
+
+CREATE FUNCTION osmtalk.feed_redeliveries(OUT pause double precision, OUT moved bigint, OUT complaint text)
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 -- the worker sends nothing meanwhile
@@ -324,16 +397,17 @@ DECLARE
 	allowed double precision;
 	n bigint;
 	room bigint := 1000;
-	pause double precision;
+	one_by_one boolean;
 BEGIN
+	moved := 0;
 	FOR job IN
-		SELECT r.id, r.rate, r.resumed_at, c.unfed, c.fed_to, c.fed_at, c.credit
+		SELECT r.id, r.rate, r.resumed_at, c.unfed, c.fed_round, c.fed_to, c.fed_at, c.credit
 		  FROM osmtalk.redeliveries r JOIN osmtalk.redelivery_counters c ON c.redelivery_id = r.id
 		 WHERE c.unfed > 0 AND r.cancelled_at IS NULL AND r.origin = osmtalk.current_origin()
 		 ORDER BY r.id
 	LOOP
-		-- often enough that they come evenly
-		pause := least(pause, greatest(least(1000.0 / job.rate, 200), 50));
+		-- often enough that they come evenly; less often for those that somebody may still have locked
+		pause := least(pause, CASE WHEN job.fed_round > 0 THEN 500 ELSE greatest(least(1000.0 / job.rate, 200), 50) END);
 		-- A late step is made up for, half a second of it.  Not so a longer absence:
 		-- it has just begun, the worker was away, it was cancelled, the clock was set.
 		elapsed := extract(epoch FROM present - job.fed_at);
@@ -346,25 +420,41 @@ BEGIN
 		-- as redeliver() does; whoever empties a slot is not waited for
 		PERFORM FROM osmtalk.slots s WHERE s.slot = -1 FOR KEY SHARE SKIP LOCKED;
 		EXIT WHEN NOT FOUND;
-		SELECT * INTO fed FROM osmtalk.feed_redelivery(job.id, job.fed_to, n);
-		room := room - n;
-		UPDATE osmtalk.redelivery_counters c
-		   SET -- what somebody has taken out of the list is not waited for
-			   unfed = CASE WHEN fed.taken < n THEN 0 ELSE c.unfed - n END,
-			   removed = c.removed + fed.removed + CASE WHEN fed.taken < n THEN c.unfed - fed.taken ELSE 0 END,
-			   already_waiting = c.already_waiting + fed.already_waiting,
-			   without_url = c.without_url + fed.without_url,
-			   fed_to = coalesce(fed.last_id, c.fed_to),
-			   fed_at = present,
-			   credit = allowed - n,
-			   active_seconds = c.active_seconds + counted
-		 WHERE c.redelivery_id = job.id;
+		BEGIN
+			one_by_one := job.fed_round > 0;
+			IF NOT one_by_one THEN
+				BEGIN
+					SELECT * INTO fed FROM osmtalk.feed_redelivery(job.id, job.fed_round, job.fed_to, n);
+				EXCEPTION WHEN lock_not_available THEN
+					one_by_one := true;
+				END;
+			END IF;
+			IF one_by_one THEN
+				SELECT * INTO fed FROM osmtalk.feed_one_by_one(job.id, job.fed_round, job.fed_to, n);
+			END IF;
+			UPDATE osmtalk.redelivery_counters c
+			   SET -- what somebody has taken out of the list is not waited for
+				   unfed = CASE WHEN fed.was_all THEN 0 ELSE c.unfed - fed.taken END,
+				   removed = c.removed + fed.removed + CASE WHEN fed.was_all THEN c.unfed - fed.taken ELSE 0 END,
+				   already_waiting = c.already_waiting + fed.already_waiting,
+				   without_url = c.without_url + fed.without_url,
+				   fed_round = coalesce(fed.last_round, c.fed_round),
+				   fed_to = coalesce(fed.last_id, c.fed_to),
+				   fed_at = present,
+				   credit = allowed - fed.taken - fed.put_off,
+				   active_seconds = c.active_seconds + counted
+			 WHERE c.redelivery_id = job.id;
+			room := room - fed.taken;
+			moved := moved + fed.taken;
+		EXCEPTION WHEN lock_not_available THEN
+			-- its row of counters, or a table: the others go on
+			complaint := SQLERRM;
+		END;
 	END LOOP;
-	RETURN pause;
 END
 $$;
 COMMENT ON FUNCTION osmtalk.feed_redeliveries() IS
-'Internal: moves to the outbox as many events of redeliveries as their rates allow since the last call; returns after how many milliseconds it is to be called again, null if none is under way';
+'Internal: moves to the outbox as many events of redeliveries as their rates allow since the last call. Returns after how many milliseconds it is to be called again, null if none is under way; how many it has moved; and why a redelivery was left out, if one was';
 
 /*
  * Of a copy's redeliveries, taken over or dropped by adopt().
@@ -400,6 +490,7 @@ CREATE VIEW osmtalk.redelivery_progress WITH (security_invoker = true) AS
 			WHEN w.waiting <= 0 THEN 'finished'
 			WHEN r.cancelled_at IS NOT NULL THEN 'cancelled'
 			WHEN r.origin <> osmtalk.current_origin() THEN 'waiting for adopt()'
+			WHEN h.held THEN 'held: nothing is sent'
 			ELSE 'running'
 		   END AS state,
 		   r.total, c.done, c.failed, w.waiting,
@@ -407,7 +498,7 @@ CREATE VIEW osmtalk.redelivery_progress WITH (security_invoker = true) AS
 		   c.unfed AS not_enqueued,
 		   r.rate,
 		   round(w.measured::numeric, 1) AS measured_rate,
-		   CASE WHEN c.unfed > 0 AND r.cancelled_at IS NULL AND r.origin = osmtalk.current_origin() THEN
+		   CASE WHEN c.unfed > 0 AND r.cancelled_at IS NULL AND r.origin = osmtalk.current_origin() AND NOT h.held THEN
 			now() + c.unfed / CASE WHEN c.active_seconds > 5 THEN w.measured ELSE r.rate END * interval '1 s'
 		   END AS eta,
 		   r.started_at, r.cancelled_at, r.by_role, r.org_id
@@ -415,10 +506,12 @@ CREATE VIEW osmtalk.redelivery_progress WITH (security_invoker = true) AS
 	  JOIN osmtalk.redelivery_counters c ON c.redelivery_id = r.id
 	 CROSS JOIN LATERAL (
 		SELECT r.total - c.done - c.failed - c.already_waiting - c.removed - c.without_url AS waiting,
-			   (r.total - c.unfed) / nullif(c.active_seconds, 0) AS measured OFFSET 0) w;
+			   (r.total - c.unfed) / nullif(c.active_seconds, 0) AS measured OFFSET 0) w
+	 CROSS JOIN (
+		SELECT EXISTS (SELECT FROM osmtalk.paused) OR current_setting('osmtalk.enabled', true) = 'off' AS held) h;
 COMMENT ON VIEW osmtalk.redelivery_progress IS
 'One row per redelivery of many events: how far it is. total = done + failed + waiting + already_waiting + removed + without_url';
-COMMENT ON COLUMN osmtalk.redelivery_progress.state IS 'running, cancelled (see resume_redelivery()), waiting for adopt() (begun in another database), finished';
+COMMENT ON COLUMN osmtalk.redelivery_progress.state IS 'running, cancelled (see resume_redelivery()), waiting for adopt() (begun in another database), held: nothing is sent (until resume(), or osmtalk.enabled is on), finished';
 COMMENT ON COLUMN osmtalk.redelivery_progress.done IS 'Delivered';
 COMMENT ON COLUMN osmtalk.redelivery_progress.failed IS 'Failed once more';
 COMMENT ON COLUMN osmtalk.redelivery_progress.waiting IS 'To be sent, or without a result yet';

@@ -87,8 +87,8 @@ CREATE TRIGGER check_schedule BEFORE INSERT OR UPDATE OF webhook_retry_schedule 
 	FOR EACH ROW WHEN (NEW.webhook_retry_schedule IS NOT NULL) EXECUTE FUNCTION osmtalk.schedule_before_write();
 
 /*
- * What the rules did to an endpoint they did for the sake of a schedule: with
- * another they begin anew, and what waits is sent, or waits again, by that.
+ * A schedule is what lets an event wait for its endpoint: those that wait are
+ * looked at again, by the new one.
  */
 CREATE FUNCTION osmtalk.schedule_changed() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
@@ -98,13 +98,7 @@ BEGIN
 	IF TG_RELID NOT IN ('osmtalk.org_settings'::regclass, 'osmtalk.campaigns'::regclass) THEN
 		PERFORM osmtalk.refuse_trigger(TG_RELID);
 	END IF;
-	UPDATE osmtalk.endpoints e
-	   SET state = 'healthy', consecutive_failures = 0, first_failure_at = NULL, next_probe_at = NULL, probes = 0,
-		   disabled_at = NULL, disabled_reason = NULL
-	 WHERE e.org_id = NEW.org_id AND e.state <> 'healthy' AND e.disabled_by IS NULL;
-	IF FOUND THEN
-		PERFORM osmtalk.wake_for_waiting();
-	END IF;
+	PERFORM osmtalk.look_again_at(e.id) FROM osmtalk.endpoints e WHERE e.org_id = NEW.org_id AND e.state <> 'healthy';
 	RETURN NULL;
 END
 $$;
@@ -219,10 +213,32 @@ COMMENT ON FUNCTION osmtalk.begin_probe(text) IS
 'Internal: takes the endpoint''s turn to be probed; false if it is not, or no more';
 
 /*
+ * A probe that was claimed and is not made, for want of a slot, or because of a
+ * pause: the endpoint is as if it had not been asked.
+ */
+CREATE FUNCTION osmtalk.return_probe(endpoint_id text) RETURNS boolean
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM FROM osmtalk.endpoints e WHERE e.id = return_probe.endpoint_id FOR NO KEY UPDATE SKIP LOCKED;
+	IF NOT FOUND THEN
+		RETURN NOT EXISTS (SELECT FROM osmtalk.endpoints e WHERE e.id = return_probe.endpoint_id);
+	END IF;
+	UPDATE osmtalk.endpoints e
+	   SET probes = e.probes - 1, next_probe_at = now()
+	 WHERE e.id = return_probe.endpoint_id AND e.state = 'probing' AND e.probes > 0;
+	RETURN true;
+END
+$$;
+COMMENT ON FUNCTION osmtalk.return_probe(text) IS
+'Internal: gives back the turn that begin_probe() took, if the endpoint is probed still; false: its row is locked by another session';
+
+/*
  * Endpoints that events wait for and need not, one after the other by the
  * index; with how many of them may go.
  */
-CREATE FUNCTION osmtalk.awaited_endpoints(OUT endpoint_id text, OUT probe boolean) RETURNS SETOF record
+CREATE FUNCTION osmtalk.awaited_endpoints(OUT endpoint_id text, OUT probe boolean, OUT released_to bigint) RETURNS SETOF record
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -234,13 +250,14 @@ BEGIN
 		SELECT n.id FROM awaited a
 		 CROSS JOIN LATERAL (SELECT w.endpoint_id AS id FROM osmtalk.waiting w
 							  WHERE w.endpoint_id > a.id ORDER BY w.endpoint_id LIMIT 1) n)
-	SELECT a.id, e.state IS NOT DISTINCT FROM 'probing'::osmtalk.endpoint_state
+	SELECT a.id, CASE WHEN e.state = 'probing' AND e.next_probe_at <= now() THEN true WHEN e.state <> 'healthy' THEN false END, e.released_to
 	  FROM awaited a LEFT JOIN osmtalk.endpoints e ON e.id = a.id
-	 WHERE e.state IS NULL OR e.state = 'healthy' OR (e.state = 'probing' AND e.next_probe_at <= now());
+	 WHERE e.state IS NULL OR e.state = 'healthy' OR (e.state = 'probing' AND e.next_probe_at <= now())
+		OR EXISTS (SELECT FROM osmtalk.waiting w WHERE w.endpoint_id = a.id AND w.outbox_id <= e.released_to);
 END
 $$;
 COMMENT ON FUNCTION osmtalk.awaited_endpoints() IS
-'Internal: the endpoints that events wait for and that can be sent to; probe: one event';
+'Internal: the endpoints of which waiting events can go: all (a null probe), or those up to the outbox id released_to, and one more if it is to be probed';
 
 -- asked once a second: each question costs an index's first page while nothing waits
 CREATE FUNCTION osmtalk.has_releasable() RETURNS boolean
@@ -286,7 +303,7 @@ BEGIN
 	LOOP
 		IF w.is_free THEN
 			UPDATE osmtalk.outbox o
-			   SET id = nextval('osmtalk.outbox_id_seq'), xid = pg_current_xact_id(),
+			   SET id = nextval('osmtalk.outbox_id_seq'), xid = pg_current_xact_id(), due_at = least(o.due_at, clock_timestamp()),
 				   endpoint_hash = coalesce(
 					(SELECT osmtalk.endpoint_hash(t.url) FROM osmtalk.events e, osmtalk.delivery_target(e.type, e.org_id, e.campaign_id) t
 					  WHERE e.id = w.event_id AND e.slot = w.slot), 0)
@@ -320,12 +337,18 @@ BEGIN
 		SELECT w.outbox_id FROM osmtalk.waiting w
 		 WHERE w.endpoint_id IS NULL AND w.due_at <= clock_timestamp()
 		 ORDER BY w.due_at LIMIT most));
-	FOR awaited IN SELECT a.endpoint_id, a.probe FROM osmtalk.awaited_endpoints() a LOOP
+	FOR awaited IN SELECT a.endpoint_id, a.probe, a.released_to FROM osmtalk.awaited_endpoints() a LOOP
 		EXIT WHEN released >= most;
 		released := released + osmtalk.enqueue_again(ARRAY(
 			SELECT w.outbox_id FROM osmtalk.waiting w
-			 WHERE w.endpoint_id = awaited.endpoint_id
-			 ORDER BY w.outbox_id LIMIT CASE WHEN awaited.probe THEN 1 ELSE most - released END));
+			 WHERE w.endpoint_id = awaited.endpoint_id AND (awaited.probe IS NULL OR w.outbox_id <= awaited.released_to)
+			 ORDER BY w.outbox_id LIMIT most - released));
+		IF awaited.probe THEN
+			released := released + osmtalk.enqueue_again(ARRAY(
+				SELECT w.outbox_id FROM osmtalk.waiting w
+				 WHERE w.endpoint_id = awaited.endpoint_id AND w.outbox_id > awaited.released_to
+				 ORDER BY w.outbox_id LIMIT 1));
+		END IF;
 	END LOOP;
 	RETURN released;
 END
@@ -354,6 +377,31 @@ END
 $$;
 COMMENT ON FUNCTION osmtalk.find_waiting() IS
 'Internal: takes note of all outbox rows that are in the queue of those that wait; returns how many were not known';
+
+/*
+ * Those that wait would do so until the clock has caught up.  Not moved is the
+ * time that somebody has set for an event.
+ */
+CREATE FUNCTION osmtalk.follow_clock(set_back_by interval) RETURNS int
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	moved int;
+BEGIN
+	UPDATE osmtalk.endpoints e
+	   SET next_probe_at = e.next_probe_at - set_back_by, noticed_at = e.noticed_at - set_back_by
+	 WHERE e.next_probe_at > now() OR e.noticed_at > now();
+	UPDATE osmtalk.waiting w SET due_at = w.due_at - set_back_by
+	 WHERE w.endpoint_id IS NULL AND w.due_at > now()
+	   AND EXISTS (SELECT FROM osmtalk.outbox o
+					WHERE o.endpoint_hash = osmtalk.waiting_queue() AND o.id = w.outbox_id AND o.retries > 0);
+	GET DIAGNOSTICS moved = ROW_COUNT;
+	RETURN moved;
+END
+$$;
+COMMENT ON FUNCTION osmtalk.follow_clock(interval) IS
+'Internal: the clock has been set back by so much: what was to be in a while still is; returns how many events wait less';
 
 /* An operator may hasten a retry: UPDATE osmtalk.outbox SET due_at = now() WHERE event_id = ... */
 CREATE FUNCTION osmtalk.outbox_due_at_changed() RETURNS trigger

@@ -143,6 +143,12 @@ AS 'MODULE_PATHNAME', 'osmtalk_is_webhook_url';
 COMMENT ON FUNCTION osmtalk.is_webhook_url(text) IS
 'Whether events can be posted to this URL: http or https, an ASCII host without user and password, a port from 1 to 65535, no spaces, control characters or backslashes, at most 2048 bytes';
 
+CREATE FUNCTION osmtalk.is_refused_url(url text) RETURNS boolean
+LANGUAGE c STABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'osmtalk_is_refused_url';
+COMMENT ON FUNCTION osmtalk.is_refused_url(text) IS
+'Whether no worker posts to this URL, as far as that can be told without looking up a name: it is not valid, it is plain http and osmtalk.require_https is on, or its address is neither public nor in osmtalk.trusted_networks';
+
 CREATE FUNCTION osmtalk.redacted_url(url text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN pg_catalog.regexp_replace(

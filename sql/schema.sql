@@ -164,6 +164,11 @@ LANGUAGE c SECURITY DEFINER AS 'MODULE_PATHNAME', 'osmtalk_pause_changed';
 COMMENT ON FUNCTION osmtalk.pause_changed() IS
 'Trigger: tells this database''s worker, when the transaction commits, that sending was paused, or is no more';
 
+CREATE FUNCTION osmtalk.endpoint_left_alone() RETURNS trigger
+LANGUAGE c SECURITY DEFINER AS 'MODULE_PATHNAME', 'osmtalk_endpoint_left_alone';
+COMMENT ON FUNCTION osmtalk.endpoint_left_alone() IS
+'Trigger: has this database''s workers, when the transaction commits, give back what they have claimed for the endpoint and not begun';
+
 CREATE FUNCTION osmtalk.worker_slots()
 RETURNS TABLE (number int, workers int, pid int, state text, started_at timestamptz, in_flight int,
 			   delivered bigint, failed bigint, last_error text, last_error_at timestamptz)

@@ -1,6 +1,6 @@
 /*
  * secrets.sql
- *		How a webhook secret is replaced by another.
+ *		How a webhook secret is replaced by another, and which should be.
  *
  * No statement here has a secret among its parameters: what a plan is made
  * with can get into the log (auto_explain, debug_print_plan).  It is a
@@ -118,3 +118,29 @@ CREATE TRIGGER forget_secrets AFTER DELETE OR TRUNCATE OR UPDATE OF org_id ON os
 	FOR EACH STATEMENT EXECUTE FUNCTION osmtalk.forget_secrets();
 CREATE TRIGGER forget_secrets AFTER DELETE OR TRUNCATE OR UPDATE OF id ON osmtalk.campaigns
 	FOR EACH STATEMENT EXECUTE FUNCTION osmtalk.forget_secrets();
+
+/*
+ * A campaign counts where it has a URL or a secret of its own.  The bounds are
+ * guard_secret_row()'s.
+ */
+CREATE FUNCTION osmtalk.secret_problems() RETURNS TABLE (org_id text, campaign_id text, problem text)
+LANGUAGE sql STABLE SECURITY DEFINER
+BEGIN ATOMIC
+	SELECT t.org_id, t.campaign_id, t.problem
+	  FROM (SELECT s.org_id, s.campaign_id,
+				   CASE
+					WHEN octet_length(s.secret) > 8192 THEN 'too long'
+					WHEN s.secret IS NULL THEN 'missing'
+					WHEN octet_length(s.secret) < 16 OR s.secret !~ '\S' THEN 'short'
+					WHEN current_setting('osmtalk.standard_webhooks_headers', true) = 'on' AND NOT osmtalk.is_standard_secret(s.secret) THEN 'not standard'
+				   END AS problem
+			  FROM (SELECT o.org_id, NULL::text AS campaign_id, nullif(o.webhook_secret, '') AS secret
+					  FROM osmtalk.org_settings o WHERE o.default_webhook_url <> ''
+					UNION ALL
+					SELECT c.org_id, c.id, osmtalk.first_set(c.webhook_secret, o.webhook_secret)
+					  FROM osmtalk.campaigns c JOIN osmtalk.org_settings o ON o.org_id = c.org_id
+					 WHERE c.webhook_url <> '' OR (c.webhook_secret <> '' AND o.default_webhook_url <> '')) s) t
+	 WHERE t.problem IS NOT NULL AND osmtalk.sees_org(t.org_id);
+END;
+COMMENT ON FUNCTION osmtalk.secret_problems() IS
+'Whose webhook secret, an organisation''s (a null campaign_id) or a campaign''s, is too long (above 8192 bytes: nothing is sent), missing (nothing is signed), short (below 16 bytes, or blank), or not standard (while osmtalk.standard_webhooks_headers is on: not whsec_ and base64, so that those headers are not sent); shows no secret';

@@ -18,17 +18,3 @@ LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'osmtalk_is_standard_secret_sql';
 COMMENT ON FUNCTION osmtalk.is_standard_secret(text) IS
 'Internal: whether the secret has the form of Standard Webhooks, whsec_ and base64, so that its headers can be sent';
-
-CREATE FUNCTION osmtalk.nonstandard_secrets() RETURNS TABLE (org_id text, campaign_id text)
-LANGUAGE sql STABLE
-BEGIN ATOMIC
-	SELECT s.org_id, NULL::text
-	  FROM osmtalk.org_settings s
-	 WHERE s.webhook_secret <> '' AND NOT osmtalk.is_standard_secret(s.webhook_secret)
-	UNION ALL
-	SELECT c.org_id, c.id
-	  FROM osmtalk.campaigns c
-	 WHERE c.webhook_secret <> '' AND NOT osmtalk.is_standard_secret(c.webhook_secret);
-END;
-COMMENT ON FUNCTION osmtalk.nonstandard_secrets() IS
-'Internal: whose secret, an organisation''s (a null campaign_id) or a campaign''s, has not the form of Standard Webhooks: events that it signs are sent without those headers whatever osmtalk.standard_webhooks_headers says';

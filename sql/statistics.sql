@@ -3,7 +3,8 @@
  *		What the workers have done, cumulated, as pg_stat_* has it.
  *
  * The workers add to it about once a second: what they did within the last
- * may be missing, and is lost when one is killed.
+ * may be missing, and is lost when one is killed.  What another session has
+ * locked is added once it is free.
  */
 
 /*
@@ -35,38 +36,60 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN ARRAY(SELECT t.x + t.y FROM unnest(a, b) WITH ORDINALITY t (x, y, i) ORDER BY t.i);
 COMMENT ON FUNCTION osmtalk.add_counts(bigint[], bigint[]) IS 'Internal: the sums of two histograms';
 
+/*
+ * Called by the worker, in the transaction in which note_results() is, and no
+ * more than that does it wait for rows that another session has locked.
+ */
 CREATE FUNCTION osmtalk.add_to_counters(
 	endpoint_ids text[], attempts bigint[], delivered bigint[], retried bigint[], failed bigint[],
-	total_ms double precision[], latencies text[]) RETURNS void
+	total_ms double precision[], latencies text[]) RETURNS SETOF int
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
+-- the worker sends nothing meanwhile
+SET lock_timeout = '40ms'
 AS $$
 DECLARE
 	n record;
 BEGIN
-	-- in one order, so that two workers do not wait for each other; the one of all, which each writes, last
 	FOR n IN
 		SELECT t.*
 		  FROM unnest(endpoint_ids, attempts, delivered, retried, failed, total_ms, latencies)
-			   t (id, attempts, delivered, retried, failed, total_ms, latencies)
-		 ORDER BY t.id DESC
+			   WITH ORDINALITY t (id, attempts, delivered, retried, failed, total_ms, latencies, number)
 	LOOP
-		INSERT INTO osmtalk.endpoint_counters AS c
-			(endpoint_id, attempts, delivered, retried, failed, total_ms, latencies, last_failed_at)
-		SELECT n.id, n.attempts, n.delivered, n.retried, n.failed, n.total_ms, n.latencies::bigint[],
-			   CASE WHEN n.failed > 0 THEN now() END
-		 WHERE n.id = '' OR EXISTS (SELECT FROM osmtalk.endpoints e WHERE e.id = n.id)
-		ON CONFLICT ON CONSTRAINT endpoint_counters_pkey DO UPDATE
-		   SET attempts = c.attempts + excluded.attempts, delivered = c.delivered + excluded.delivered,
-			   retried = c.retried + excluded.retried, failed = c.failed + excluded.failed,
-			   total_ms = c.total_ms + excluded.total_ms,
-			   latencies = osmtalk.add_counts(c.latencies, excluded.latencies),
-			   last_failed_at = coalesce(excluded.last_failed_at, c.last_failed_at);
+		PERFORM FROM osmtalk.endpoint_counters c WHERE c.endpoint_id = n.id FOR NO KEY UPDATE SKIP LOCKED;
+		IF FOUND THEN
+			UPDATE osmtalk.endpoint_counters c
+			   SET attempts = c.attempts + n.attempts, delivered = c.delivered + n.delivered,
+				   retried = c.retried + n.retried, failed = c.failed + n.failed,
+				   total_ms = c.total_ms + n.total_ms,
+				   latencies = osmtalk.add_counts(c.latencies, n.latencies::bigint[]),
+				   last_failed_at = CASE WHEN n.failed > 0 THEN now() ELSE c.last_failed_at END
+			 WHERE c.endpoint_id = n.id;
+			CONTINUE;
+		END IF;
+		PERFORM FROM osmtalk.endpoint_counters c WHERE c.endpoint_id = n.id;
+		IF NOT FOUND THEN
+			-- An insert may wait for another's that is not committed.  There is none while the
+			-- endpoint's row is locked here; the one for all is inserted once, by some worker.
+			PERFORM FROM osmtalk.endpoints e WHERE e.id = n.id FOR NO KEY UPDATE SKIP LOCKED;
+			IF FOUND OR n.id = '' THEN
+				INSERT INTO osmtalk.endpoint_counters AS c
+					(endpoint_id, attempts, delivered, retried, failed, total_ms, latencies, last_failed_at)
+				VALUES (n.id, n.attempts, n.delivered, n.retried, n.failed, n.total_ms, n.latencies::bigint[],
+						CASE WHEN n.failed > 0 THEN now() END)
+				ON CONFLICT ON CONSTRAINT endpoint_counters_pkey DO NOTHING;
+				CONTINUE WHEN FOUND;
+			ELSE
+				PERFORM FROM osmtalk.endpoints e WHERE e.id = n.id;
+				CONTINUE WHEN NOT FOUND; -- it is not configured any more
+			END IF;
+		END IF;
+		RETURN NEXT n.number;
 	END LOOP;
 END
 $$;
 COMMENT ON FUNCTION osmtalk.add_to_counters(text[], bigint[], bigint[], bigint[], bigint[], double precision[], text[]) IS
-'Internal: adds what a worker has done, an element of each array for an endpoint; one with an empty id is for all of them';
+'Internal: adds what a worker has done, an element of each array for an endpoint; one with an empty id is for all of them. Returns the numbers, from 1, of the elements whose row another session has locked: these are to be added again';
 
 CREATE FUNCTION osmtalk.forget_counters() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
@@ -160,6 +183,8 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	PERFORM osmtalk.require_every_org('reset_statistics()');
+	-- in one order, so that two sessions do not wait for each other
+	PERFORM FROM osmtalk.endpoint_counters c ORDER BY c.endpoint_id DESC FOR NO KEY UPDATE;
 	UPDATE osmtalk.endpoint_counters c
 	   SET attempts = 0, delivered = 0, retried = 0, failed = 0, total_ms = 0,
 		   latencies = array_fill(0::bigint, ARRAY[cardinality(c.latencies)]), last_failed_at = NULL, stats_reset = now();

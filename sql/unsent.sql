@@ -6,7 +6,7 @@
 CREATE VIEW osmtalk.dead_letters WITH (security_invoker = true) AS
 	SELECT d.event_id, d.type, d.org_id, d.campaign_id, d.lead_id, d.call_id, d.url, d.attempts,
 		   d.http_status, d.error AS reason, d.created_at, coalesce(d.last_attempt_at, d.created_at) AS failed_at,
-		   format('SELECT osmtalk.redeliver(%L)', d.event_id) AS command
+		   format('SELECT osmtalk.redeliver(%L);', d.event_id) AS command
 	  FROM osmtalk.deliveries d WHERE d.state = 'failed';
 COMMENT ON VIEW osmtalk.dead_letters IS
 'Events that failed for good, with the reason and the command that sends each again; redeliver_matching() for many';
@@ -65,12 +65,12 @@ CREATE VIEW osmtalk.unsent_events WITH (security_invoker = true) AS
 			WHEN 'skipped' THEN CASE d.error WHEN 'no webhook URL' THEN 'no URL' ELSE d.error END
 			WHEN 'pending' THEN
 			 CASE
-			  WHEN o.origin <> osmtalk.current_origin() THEN 'not adopted'
-			  WHEN EXISTS (SELECT FROM osmtalk.paused) THEN 'paused'
-			  WHEN current_setting('osmtalk.enabled', true) = 'off' THEN 'sending is disabled'
-			  WHEN h.state = 'disabled' THEN 'disabled endpoint'
-			  WHEN h.state = 'probing' THEN 'failing endpoint'
-			  WHEN d.attempts > 0 AND (w.outbox_id IS NOT NULL OR o.due_at > now()) THEN 'waiting for a retry'
+			  WHEN d.waits_for LIKE 'adopt()%' THEN 'not adopted'
+			  WHEN d.waits_for LIKE 'resume()%' THEN 'paused'
+			  WHEN d.waits_for LIKE 'osmtalk.enabled:%' THEN 'sending is disabled'
+			  WHEN d.waits_for LIKE 'enable_endpoint()%' THEN 'disabled endpoint'
+			  WHEN d.waits_for LIKE 'the endpoint,%' THEN 'failing endpoint'
+			  WHEN d.waits_for LIKE 'retry %' THEN 'waiting for a retry'
 			  ELSE 'pending'
 			 END
 			WHEN 'in_flight' THEN 'in flight'
@@ -78,10 +78,6 @@ CREATE VIEW osmtalk.unsent_events WITH (security_invoker = true) AS
 		   END AS reason,
 		   d.error AS last_error, d.attempts, d.last_attempt_at
 	  FROM osmtalk.deliveries d
-	  LEFT JOIN osmtalk.outbox o ON o.event_id = d.event_id
-	  LEFT JOIN osmtalk.waiting w ON w.outbox_id = o.id
-	  -- for those, too, who may not read the table
-	  LEFT JOIN osmtalk.stat_endpoint h ON h.endpoint_id = w.endpoint_id
 	 WHERE d.state <> 'delivered' AND d.type <> 'webhook.test'
 	UNION ALL
 	SELECT w.decided_at, w.type, w.org_id, w.campaign_id, w.lead_id, w.call_id, NULL, w.reason, NULL, 0, NULL

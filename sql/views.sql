@@ -39,8 +39,7 @@ CREATE VIEW osmtalk.deliveries WITH (security_barrier = true) AS
 				THEN u.url ELSE osmtalk.redacted_url(u.url)
 		   END AS url,
 		   CASE
-			WHEN o.id IN (SELECT f.outbox_id FROM osmtalk.in_flight f) THEN 'in_flight'
-			WHEN o.id IS NOT NULL THEN 'pending'
+			WHEN o.id IS NOT NULL THEN CASE WHEN u.in_flight THEN 'in_flight' ELSE 'pending' END
 			WHEN last.http_status BETWEEN 200 AND 299 THEN 'delivered'
 			WHEN last.attempt IS NOT NULL THEN 'failed'
 			WHEN e.skipped_reason IS NOT NULL THEN 'skipped'
@@ -58,9 +57,10 @@ CREATE VIEW osmtalk.deliveries WITH (security_barrier = true) AS
 		   last.started_at AS last_attempt_at,
 		   a.delivered_at,
 		   CASE
-			WHEN o.id IS NULL THEN NULL
-			WHEN (SELECT EXISTS (SELECT FROM osmtalk.paused)) THEN 'resume(): sending is paused'
+			WHEN o.id IS NULL OR u.in_flight THEN NULL
 			WHEN o.origin <> (SELECT osmtalk.current_origin()) THEN 'adopt(): it was enqueued in another database'
+			WHEN (SELECT EXISTS (SELECT FROM osmtalk.paused)) THEN 'resume(): sending is paused'
+			WHEN current_setting('osmtalk.enabled', true) = 'off' THEN 'osmtalk.enabled: it is off'
 			WHEN h.state = 'disabled' THEN 'enable_endpoint(): the endpoint is disabled, ' || h.disabled_reason
 			WHEN h.state = 'probing' THEN format('the endpoint, which fails: %s; an event is sent there at %s', h.last_error, h.next_probe_at)
 			WHEN w.outbox_id IS NOT NULL AND o.retries > 0 THEN format('retry %s at %s', o.retries, w.due_at)
@@ -84,7 +84,11 @@ CREATE VIEW osmtalk.deliveries WITH (security_barrier = true) AS
 	  LEFT JOIN osmtalk.campaigns c ON c.id = e.campaign_id AND e.type NOT LIKE 'call.%'
 	  LEFT JOIN osmtalk.org_settings s ON s.org_id = e.org_id
 	 CROSS JOIN LATERAL (
-		SELECT COALESCE(last.url, NULLIF(c.webhook_url, ''), NULLIF(s.default_webhook_url, '')) AS url) u
+		SELECT COALESCE(last.url, NULLIF(c.webhook_url, ''), NULLIF(s.default_webhook_url, '')) AS url,
+			   -- the view in_flight, whatever policies bind whoever reads this
+			   (o.id, o.attempts) IN (
+				SELECT t.outbox_id, t.attempt - 1
+				  FROM osmtalk.claims f CROSS JOIN LATERAL unnest(f.outbox_ids, f.attempts) t (outbox_id, attempt)) AS in_flight) u
 	 WHERE (SELECT osmtalk.sees_every_org()) OR e.org_id = (SELECT osmtalk.current_org_id());
 COMMENT ON VIEW osmtalk.deliveries IS
 'One row per event and what became of it: pending, in_flight, delivered, failed or skipped; the outbox decides first, then the last attempt';

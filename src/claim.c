@@ -36,20 +36,25 @@
  * batch to read.  Each is found by its key, whatever the planner thinks of the
  * table when it is asked.
  */
-#define READ_ROWS                                                                                                                                                                                                                                   \
-	"SELECT w.number, o.id, o.event_id, o.attempts, o.due_at, o.worker_deaths, o.touched, o.slot, e.body, " OSMTALK_RECIPIENT("$6") "  FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4))" \
-																																	"		WITH ORDINALITY w (endpoint_hash, after, until, n, number)"                                                  \
-																																	" CROSS JOIN LATERAL ("                                                                                         \
-																																	"	SELECT r.id, r.event_id, r.attempts, r.due_at, r.worker_deaths, r.slot,"                                      \
-																																	"		   r.xmax OPERATOR(pg_catalog.<>) '0'::pg_catalog.xid AS touched"                                            \
-																																	"	  FROM osmtalk.outbox r"                                                                                      \
-																																	"	 WHERE r.endpoint_hash OPERATOR(pg_catalog.=) w.endpoint_hash"                                                \
-																																	"	   AND r.id OPERATOR(pg_catalog.>) w.after AND r.id OPERATOR(pg_catalog.<=) w.until"                          \
-																																	"	   AND r.origin OPERATOR(pg_catalog.=) $5"                                                                    \
-																																	"	 ORDER BY r.id LIMIT w.n) o"                                                                                  \
-																																	"  LEFT JOIN LATERAL (SELECT v.type, v.org_id, v.campaign_id, v.body FROM osmtalk.events_%s v"                  \
-																																	"					   WHERE v.slot OPERATOR(pg_catalog.=) o.slot AND v.id OPERATOR(pg_catalog.=) o.event_id"                 \
-																																	"					  OFFSET 0) e ON true" OSMTALK_RECIPIENT_TABLES
+/* clang-format off */
+#define READ_ROWS \
+	"SELECT w.number, o.id, o.event_id, o.attempts, o.due_at, o.worker_deaths, o.touched, o.slot, e.body, " \
+	OSMTALK_RECIPIENT("$6") \
+	"  FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4))" \
+	"		WITH ORDINALITY w (endpoint_hash, after, until, n, number)" \
+	" CROSS JOIN LATERAL (" \
+	"	SELECT r.id, r.event_id, r.attempts, r.due_at, r.worker_deaths, r.slot," \
+	"		   r.xmax OPERATOR(pg_catalog.<>) '0'::pg_catalog.xid AS touched" \
+	"	  FROM osmtalk.outbox r" \
+	"	 WHERE r.endpoint_hash OPERATOR(pg_catalog.=) w.endpoint_hash" \
+	"	   AND r.id OPERATOR(pg_catalog.>) w.after AND r.id OPERATOR(pg_catalog.<=) w.until" \
+	"	   AND r.origin OPERATOR(pg_catalog.=) $5" \
+	"	 ORDER BY r.id LIMIT w.n) o" \
+	"  LEFT JOIN LATERAL (SELECT v.type, v.org_id, v.campaign_id, v.body FROM osmtalk.events_%s v" \
+	"					   WHERE v.slot OPERATOR(pg_catalog.=) o.slot AND v.id OPERATOR(pg_catalog.=) o.event_id" \
+	"					  OFFSET 0) e ON true" \
+	OSMTALK_RECIPIENT_TABLES
+/* clang-format on */
 #define READ_ROWS_TYPES                                                          \
 	{                                                                            \
 		INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT4ARRAYOID, TEXTOID, BOOLOID \
@@ -59,13 +64,17 @@
 /* Events that are in another slot. */
 static OsmtalkStatement read_others = {
 	"osmtalk: claim events",
-	"SELECT k.number, o.slot, e.body, " OSMTALK_RECIPIENT("$3") "  FROM " OSMTALK_KEYS
-																" CROSS JOIN LATERAL (SELECT r.event_id, r.slot FROM osmtalk.outbox r"
-																"					   WHERE r.endpoint_hash OPERATOR(pg_catalog.=) k.endpoint_hash AND r.id OPERATOR(pg_catalog.=) k.id"
-																"					  OFFSET 0) o"
-																" CROSS JOIN LATERAL (SELECT v.type, v.org_id, v.campaign_id, v.body FROM osmtalk.events v"
-																"					   WHERE v.slot OPERATOR(pg_catalog.=) o.slot AND v.id OPERATOR(pg_catalog.=) o.event_id"
-																"					  OFFSET 0) e" OSMTALK_RECIPIENT_TABLES,
+	/* clang-format off */
+	"SELECT k.number, o.slot, e.body, " OSMTALK_RECIPIENT("$3")
+	"  FROM " OSMTALK_KEYS
+	" CROSS JOIN LATERAL (SELECT r.event_id, r.slot FROM osmtalk.outbox r"
+	"					   WHERE r.endpoint_hash OPERATOR(pg_catalog.=) k.endpoint_hash AND r.id OPERATOR(pg_catalog.=) k.id"
+	"					  OFFSET 0) o"
+	" CROSS JOIN LATERAL (SELECT v.type, v.org_id, v.campaign_id, v.body FROM osmtalk.events v"
+	"					   WHERE v.slot OPERATOR(pg_catalog.=) o.slot AND v.id OPERATOR(pg_catalog.=) o.event_id"
+	"					  OFFSET 0) e"
+	OSMTALK_RECIPIENT_TABLES,
+	/* clang-format on */
 	3,
 	{INT8ARRAYOID, INT8ARRAYOID, BOOLOID}};
 

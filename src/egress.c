@@ -217,6 +217,12 @@ osmtalk_networks_size(const OsmtalkNetworks *networks)
 }
 
 bool
+osmtalk_networks_are_none(const OsmtalkNetworks *networks)
+{
+	return networks->count == 0;
+}
+
+bool
 osmtalk_networks_contain(const OsmtalkNetworks *networks, const struct sockaddr *addr)
 {
 	Address address;

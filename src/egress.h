@@ -39,6 +39,9 @@ extern PGDLLEXPORT OsmtalkNetworks *osmtalk_networks_parse(const char *list, con
 /* The bytes it takes: it may be copied. */
 extern PGDLLEXPORT size_t osmtalk_networks_size(const OsmtalkNetworks *networks);
 
+/* Whether there is none. */
+extern PGDLLEXPORT bool osmtalk_networks_are_none(const OsmtalkNetworks *networks);
+
 /*
  * Whether the address (AF_INET or AF_INET6) lies in one of the networks.  An
  * IPv4 address, in its mapped form too, lies in no network of IPv6 but those

@@ -17,12 +17,14 @@
 #include "common/cryptohash.h"
 #include "common/hashfn.h"
 #include "common/sha2.h"
+#include "egress.h"
 #include "endpoint.h"
 #include "fmgr.h"
 #include "ids.h"
 #include "latency.h"
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
+#include "settings.h"
 #include "signing.h"
 #include "url.h"
 #include "utils/array.h"
@@ -41,6 +43,7 @@ PG_FUNCTION_INFO_V1(osmtalk_endpoint_hash);
 PG_FUNCTION_INFO_V1(osmtalk_endpoint_id);
 PG_FUNCTION_INFO_V1(osmtalk_latency_bounds);
 PG_FUNCTION_INFO_V1(osmtalk_is_webhook_url);
+PG_FUNCTION_INFO_V1(osmtalk_is_refused_url);
 
 /* ---- ids ---- */
 
@@ -240,4 +243,47 @@ osmtalk_is_webhook_url(PG_FUNCTION_ARGS)
 		PG_RETURN_BOOL(false);
 	url = PG_GETARG_TEXT_PP(0);
 	PG_RETURN_BOOL(osmtalk_url_is_valid(VARDATA_ANY(url), VARSIZE_ANY_EXHDR(url)));
+}
+
+/* The address that the endpoint's name has as its host; false if it is no address. */
+static bool
+address_of(const char *name, struct sockaddr_storage *addr)
+{
+	char host[OSMTALK_ENDPOINT_LEN];
+	const char *start = strstr(name, "://") + 3;
+	const char *end = strrchr(start, ':');
+
+	if (*start == '[' && end[-1] == ']')
+	{
+		start++;
+		end--;
+	}
+	strlcpy(host, start, end - start + 1);
+	return osmtalk_address_parse(host, addr);
+}
+
+/*
+ * is_refused_url(url)
+ *
+ * What can be said without looking up a name.  Which addresses are the
+ * machine's own, the worker alone knows.
+ */
+Datum
+osmtalk_is_refused_url(PG_FUNCTION_ARGS)
+{
+	text *url = PG_GETARG_TEXT_PP(0);
+	char name[OSMTALK_ENDPOINT_LEN];
+	struct sockaddr_storage addr;
+	bool https;
+
+	if (!osmtalk_url_is_valid(VARDATA_ANY(url), VARSIZE_ANY_EXHDR(url)) ||
+		osmtalk_endpoint_name(VARDATA_ANY(url), VARSIZE_ANY_EXHDR(url), name) == 0)
+		PG_RETURN_BOOL(true);
+	https = strncmp(name, "https:", 6) == 0;
+	/* with a proxy, its address is what is judged, and the target's is for the proxy to judge */
+	if (osmtalk_proxy[0] == '\0' && address_of(name, &addr))
+		PG_RETURN_BOOL(osmtalk_egress_check(osmtalk_trusted_networks, false, osmtalk_require_https, https,
+											(struct sockaddr *) &addr) != OSMTALK_EGRESS_ALLOWED);
+	PG_RETURN_BOOL(!https && osmtalk_require_https &&
+				   (osmtalk_proxy[0] != '\0' || osmtalk_networks_are_none(osmtalk_trusted_networks)));
 }

@@ -13,6 +13,9 @@
 #include "postgres.h"
 
 #include <curl/curl.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <openssl/crypto.h>
 #include <signal.h>
 
@@ -110,11 +113,26 @@ restore_signals(const sigset_t *before)
 	(void) sigprocmask(SIG_SETMASK, before, NULL);
 }
 
+/*
+ * A handle for each request is some large blocks and many small ones, which are
+ * freed together: glibc would merge all that is free each time, and give the
+ * end of it back to the system.
+ */
+static void
+set_up_malloc(void)
+{
+#ifdef __GLIBC__
+	(void) mallopt(M_MXFAST, 0);
+	(void) mallopt(M_TRIM_THRESHOLD, 8 * 1024 * 1024);
+#endif
+}
+
 int
 osmtalk_http_start(void)
 {
 	int sockets_fd;
 
+	set_up_malloc();
 	/* libcurl would write the keys of connections to it */
 	(void) unsetenv("SSLKEYLOGFILE");
 	if (!osmtalk_own_start())
@@ -334,6 +352,13 @@ feed(void)
 		else
 			osmtalk_http_send(d);
 	}
+}
+
+void
+osmtalk_http_give_up_starved(void)
+{
+	while (!dlist_is_empty(&starved))
+		dlist_push_tail(&outdated, dlist_pop_head_node(&starved));
 }
 
 /*

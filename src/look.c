@@ -192,11 +192,7 @@ look_at_all(OsmtalkLook *look, OsmtalkScheduler *scheduler)
 		int64 hash = int64_column(SPI_tuptable->vals[i], 1);
 		int64 before = int64_column(SPI_tuptable->vals[i], 2) - 1;
 
-		if (!osmtalk_owns(hash))
-			continue;
-		if (hash == OSMTALK_WAITING_QUEUE)
-			look->waiting = true;
-		else
+		if (osmtalk_owns(hash) && hash != OSMTALK_WAITING_QUEUE)
 			osmtalk_scheduler_found_more(scheduler, endpoint(scheduler, hash, before), before);
 	}
 	SPI_freetuptable(SPI_tuptable);

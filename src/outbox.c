@@ -12,6 +12,7 @@
 #include "claimed.h"
 #include "outbox.h"
 #include "ownership.h"
+#include "retries.h"
 #include "settle.h"
 #include "statements.h"
 #include "tally.h"
@@ -54,6 +55,7 @@ osmtalk_outbox_turn(OsmtalkTurn *turn, OsmtalkScheduler *scheduler)
 	claims = osmtalk_finished_claims(&nclaims);
 	if (nclaims > 0)
 		osmtalk_settle_claims(claims);
+	osmtalk_return_probes();
 	/* what is claimed is seen as of the same moment as what is found: so nothing is passed over */
 	osmtalk_look(&turn->look, scheduler);
 	if (turn->claim && !turn->look.paused)
@@ -61,6 +63,7 @@ osmtalk_outbox_turn(OsmtalkTurn *turn, OsmtalkScheduler *scheduler)
 	osmtalk_commit();
 
 	osmtalk_finished_claims_removed(nclaims);
+	osmtalk_probes_returned();
 	dlist_foreach_modify(iter, turn->results)
 	{
 		OsmtalkDelivery *d = dlist_container(OsmtalkDelivery, node, iter.cur);

@@ -13,6 +13,7 @@
 #include "miscadmin.h"
 #include "objects.h"
 #include "ownership.h"
+#include "retries.h"
 #include "settle.h"
 #include "statements.h"
 #include "storage/lmgr.h"
@@ -210,6 +211,7 @@ osmtalk_lock_tables(bool wait)
 		{"events", AccessShareLock},
 		{"campaigns", AccessShareLock},
 		{"org_settings", AccessShareLock},
+		{"endpoints", RowExclusiveLock},
 	};
 	OsmtalkObjects objects;
 	Oid schema = get_namespace_oid("osmtalk", true);
@@ -482,6 +484,7 @@ osmtalk_leave(dlist_head *results, OsmtalkDelivery **in_flight, int n)
 		a.n = n;
 		if (n > 0)
 			give_up_attempts(&a);
+		osmtalk_return_probes();
 		values[0] = Int32GetDatum(worker_number);
 		osmtalk_execute(&remove_own_claims, values);
 	}

@@ -68,7 +68,7 @@ extern OsmtalkPresence osmtalk_outbox_presence(void);
 extern bool osmtalk_lock_tables(bool wait);
 
 /*
- * Before the process ends: settles, and makes what is in flight wait again.
+ * Before the process ends: settles, and makes what is in flight wait again; probes that are not made are returned.
  * Waits for no lock and no standby; false if it could not be done.
  */
 extern bool osmtalk_leave(dlist_head *results, OsmtalkDelivery **in_flight, int n);

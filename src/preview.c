@@ -199,7 +199,8 @@ append_text(StringInfo buf, Datum datum)
  * curl_command(url, headers, body)
  *
  * libcurl is told the same by the program as by the worker: to take the URL as
- * it is, and not to ask first whether a body is welcome.  A body that begins
+ * it is, not to ask first whether a body is welcome, and to look neither into
+ * the environment nor into files of the user's.  A body that begins
  * with "@" would be the name of a file, and one that is too long for an argument
  * would keep the program from being run: these come from the shell's own printf.
  */
@@ -222,7 +223,15 @@ osmtalk_curl_command(PG_FUNCTION_ARGS)
 		append_word(&buf, VARDATA_ANY(body), len);
 		appendStringInfoString(&buf, " | ");
 	}
-	appendStringInfoString(&buf, "curl --include --globoff --http1.1 --header Expect:");
+	appendStringInfoString(&buf, "curl -q");
+	if (osmtalk_proxy[0] != '\0')
+	{
+		appendStringInfoString(&buf, " --noproxy '' --proxytunnel --proxy ");
+		append_word(&buf, osmtalk_proxy, strlen(osmtalk_proxy));
+	}
+	else
+		appendStringInfoString(&buf, " --noproxy '*'");
+	appendStringInfoString(&buf, " --include --globoff --http1.1 --header Expect:");
 	deconstruct_array(headers, TEXTOID, -1, false, TYPALIGN_INT, &elements, &nulls, &n);
 	for (int i = 0; i < n; i++)
 		if (!nulls[i])

@@ -19,19 +19,21 @@
  * osmtalk.standard_webhooks_headers.  While all endpoints are well, which one
  * question per statement tells, nobody asks for the event's.
  */
-#define OSMTALK_RECIPIENT(flag)                                            \
+/* clang-format off */
+#define OSMTALK_RECIPIENT(flag) \
 	"t.url, t.secret, t.headers, CASE WHEN " flag " THEN t.secret_of END," \
 	" e.org_id, t.retry_schedule::pg_catalog.text, h.id, h.standing"
-#define OSMTALK_RECIPIENT_TABLES                                                                                      \
-	"  LEFT JOIN LATERAL osmtalk.delivery_target(e.type, e.org_id, e.campaign_id) t ON true"                          \
-	"  LEFT JOIN LATERAL (SELECT x.id,"                                                                               \
+#define OSMTALK_RECIPIENT_TABLES \
+	"  LEFT JOIN LATERAL osmtalk.delivery_target(e.type, e.org_id, e.campaign_id) t ON true" \
+	"  LEFT JOIN LATERAL (SELECT x.id," \
 	"		 osmtalk.endpoint_standing(x.state, x.disabled_by, x.next_probe_at, t.retry_schedule IS NOT NULL) AS standing" \
-	"	  FROM osmtalk.endpoints x"                                                                                     \
-	"	 WHERE (SELECT EXISTS (SELECT FROM osmtalk.endpoints a"                                                         \
-	"							WHERE a.consecutive_failures OPERATOR(pg_catalog.>) 0"                                                    \
-	"							   OR a.state OPERATOR(pg_catalog.<>) 'healthy'::osmtalk.endpoint_state))"                                \
-	"	   AND x.id OPERATOR(pg_catalog.=) osmtalk.endpoint_id(e.org_id, t.url)"                                        \
+	"	  FROM osmtalk.endpoints x" \
+	"	 WHERE (SELECT EXISTS (SELECT FROM osmtalk.endpoints a" \
+	"							WHERE a.consecutive_failures OPERATOR(pg_catalog.>) 0" \
+	"							   OR a.state OPERATOR(pg_catalog.<>) 'healthy'::osmtalk.endpoint_state))" \
+	"	   AND x.id OPERATOR(pg_catalog.=) osmtalk.endpoint_id(e.org_id, t.url)" \
 	"	OFFSET 0) h ON true"
+/* clang-format on */
 
 /* Reads them into the delivery, from that column on; and wipes what is secret from the row.  They throw. */
 extern void osmtalk_read_recipient(HeapTuple tuple, int first, OsmtalkDelivery *d);

@@ -18,6 +18,9 @@
 /* after a failure */
 #define PAUSE_MS 1000
 
+/* they go on when there was no failure for so long: one may be left out of every other step */
+#define CALM_MS 2000
+
 static OsmtalkStatement count_redelivered = {
 	"osmtalk: record results",
 	"UPDATE osmtalk.redelivery_counters c"
@@ -29,11 +32,13 @@ static OsmtalkStatement count_redelivered = {
 
 static OsmtalkStatement feed_redeliveries = {
 	"osmtalk: redeliver events",
-	"SELECT osmtalk.feed_redeliveries()",
+	"SELECT f.pause, f.moved, f.complaint FROM osmtalk.feed_redeliveries() f",
 	0};
 
 static TimestampTz next_step = DT_NOEND;
-static bool failing = false; /* the log has said so */
+static bool failing = false;  /* the log has said so */
+static TimestampTz failed_at; /* last */
+static bool moved_since_then;
 
 /* ---- what became of events ---- */
 
@@ -97,9 +102,43 @@ osmtalk_redelivery_found(TimestampTz now)
 }
 
 static void
+note_failure(int sqlerrcode, const char *message)
+{
+	if (!failing)
+		ereport(LOG,
+				errcode(sqlerrcode),
+				errmsg("osmtalk: redeliveries cannot go on: %s", message));
+	failing = true;
+	failed_at = GetCurrentTimestamp();
+	moved_since_then = false;
+}
+
+/* is_over: none is under way any more. */
+static void
+note_success(bool moved, bool is_over)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (!failing)
+		return;
+	moved_since_then = moved_since_then || moved;
+	/* a clock that was set back must not put it off */
+	failed_at = Min(failed_at, now);
+	if (!is_over && (!moved_since_then || now < TimestampTzPlusMilliseconds(failed_at, CALM_MS)))
+		return;
+	if (moved_since_then)
+		ereport(LOG, errmsg("osmtalk: redeliveries go on"));
+	failing = false;
+}
+
+static void
 step(void)
 {
+	MemoryContext context = CurrentMemoryContext;
 	double pause;
+	bool moved;
+	char *complaint;
+	bool is_over;
 	bool isnull;
 
 	osmtalk_begin();
@@ -112,13 +151,16 @@ step(void)
 	(void) set_config_option("synchronous_commit", "off",
 							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0, false);
 	osmtalk_execute(&feed_redeliveries, NULL);
-	pause = DatumGetFloat8(osmtalk_column(SPI_tuptable->vals[0], 1, &isnull));
+	pause = DatumGetFloat8(osmtalk_column(SPI_tuptable->vals[0], 1, &is_over));
+	moved = DatumGetInt64(osmtalk_column(SPI_tuptable->vals[0], 2, &isnull)) > 0;
+	complaint = osmtalk_text_column(SPI_tuptable->vals[0], 3, context, NULL);
 	osmtalk_commit();
-	if (!isnull)
+	if (!is_over)
 		next_step = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), (int64) pause);
-	if (failing)
-		ereport(LOG, errmsg("osmtalk: redeliveries go on"));
-	failing = false;
+	if (complaint != NULL)
+		note_failure(ERRCODE_LOCK_NOT_AVAILABLE, complaint);
+	else
+		note_success(moved, is_over);
 }
 
 void
@@ -140,12 +182,8 @@ osmtalk_feed_redeliveries(TimestampTz now, bool allowed)
 	{
 		ErrorData *error = osmtalk_take_error(context);
 
-		if (!failing)
-			ereport(LOG,
-					errcode(error->sqlerrcode),
-					errmsg("osmtalk: redeliveries cannot go on: %s", error->message));
+		note_failure(error->sqlerrcode, error->message);
 		FreeErrorData(error);
-		failing = true;
 		next_step = TimestampTzPlusMilliseconds(now, PAUSE_MS);
 	}
 	PG_END_TRY();

@@ -9,12 +9,14 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "claimed.h"
 #include "endpoint.h"
 #include "ownership.h"
 #include "retries.h"
 #include "slot.h"
 #include "statements.h"
 #include "utils/builtins.h"
+#include "utils/timestamp.h"
 
 #define RELEASE_BATCH 1000
 
@@ -43,6 +45,12 @@ static OsmtalkStatement begin_probe = {
 	1,
 	{TEXTOID}};
 
+static OsmtalkStatement return_probe = {
+	"osmtalk: probe an endpoint",
+	"SELECT osmtalk.return_probe($1)",
+	1,
+	{TEXTOID}};
+
 static OsmtalkStatement release_waiting = {
 	"osmtalk: have waiting events go",
 	"SELECT osmtalk.release_waiting($1)",
@@ -53,6 +61,22 @@ static OsmtalkStatement find_waiting = {
 	"osmtalk: look for waiting events",
 	"SELECT osmtalk.find_waiting()",
 	0};
+
+static OsmtalkStatement follow_clock = {
+	"osmtalk: follow the clock",
+	"SELECT osmtalk.follow_clock(pg_catalog.make_interval(secs => $1))",
+	1,
+	{FLOAT8OID}};
+
+/* an endpoint whose probe was claimed, and not made */
+typedef struct UnusedProbe
+{
+	dlist_node node;
+	bool returned; /* in the current transaction */
+	char endpoint_id[OSMTALK_ENDPOINT_ID_LEN];
+} UnusedProbe;
+
+static dlist_head unused_probes = DLIST_STATIC_INIT(unused_probes);
 
 /* ---- results ---- */
 
@@ -171,17 +195,64 @@ osmtalk_put_waiting(const OsmtalkWaits *waits)
 	SPI_freetuptable(SPI_tuptable);
 }
 
-bool
-osmtalk_begin_probe(const char *endpoint_id)
+/* What a function of an endpoint says. */
+static bool
+ask(OsmtalkStatement *statement, const char *endpoint_id)
 {
 	Datum values[1] = {CStringGetTextDatum(endpoint_id)};
 	bool isnull;
-	bool begun;
+	bool answer;
 
-	osmtalk_execute(&begin_probe, values);
-	begun = DatumGetBool(osmtalk_column(SPI_tuptable->vals[0], 1, &isnull));
+	osmtalk_execute(statement, values);
+	answer = DatumGetBool(osmtalk_column(SPI_tuptable->vals[0], 1, &isnull));
 	SPI_freetuptable(SPI_tuptable);
-	return begun;
+	return answer;
+}
+
+bool
+osmtalk_begin_probe(const char *endpoint_id)
+{
+	return ask(&begin_probe, endpoint_id);
+}
+
+/* ---- probes that are not made ---- */
+
+void
+osmtalk_note_unused_probe(const OsmtalkDelivery *d)
+{
+	UnusedProbe *probe = MemoryContextAlloc(osmtalk_delivery_context(), sizeof(*probe));
+
+	strlcpy(probe->endpoint_id, d->endpoint_id, sizeof(probe->endpoint_id));
+	dlist_push_tail(&unused_probes, &probe->node);
+}
+
+void
+osmtalk_return_probes(void)
+{
+	dlist_iter iter;
+
+	dlist_foreach(iter, &unused_probes)
+	{
+		UnusedProbe *probe = dlist_container(UnusedProbe, node, iter.cur);
+
+		probe->returned = ask(&return_probe, probe->endpoint_id);
+	}
+}
+
+void
+osmtalk_probes_returned(void)
+{
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &unused_probes)
+	{
+		UnusedProbe *probe = dlist_container(UnusedProbe, node, iter.cur);
+
+		if (!probe->returned)
+			continue;
+		dlist_delete(&probe->node);
+		pfree(probe);
+	}
 }
 
 /* ---- what is due ---- */
@@ -232,4 +303,12 @@ int
 osmtalk_find_waiting(void)
 {
 	return call(&find_waiting, "look for waiting events", NULL);
+}
+
+int
+osmtalk_follow_clock(int64 set_back_by)
+{
+	Datum values[1] = {Float8GetDatum(set_back_by / (double) USECS_PER_SEC)};
+
+	return call(&follow_clock, "have waiting events follow the clock", values);
 }

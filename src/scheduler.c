@@ -549,6 +549,12 @@ osmtalk_scheduler_ready_since(const OsmtalkScheduler *s, int64_t *since)
 }
 
 OsmtalkTicket *
+osmtalk_scheduler_oldest_ready(const OsmtalkScheduler *s)
+{
+	return s->ready.oldest;
+}
+
+OsmtalkTicket *
 osmtalk_scheduler_oldest(const OsmtalkScheduler *s)
 {
 	return s->started.oldest;

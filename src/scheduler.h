@@ -206,6 +206,9 @@ extern bool osmtalk_scheduler_next_due(const OsmtalkScheduler *s, int64_t *at);
 /* Since when the oldest that is ready has been; false if none is. */
 extern bool osmtalk_scheduler_ready_since(const OsmtalkScheduler *s, int64_t *since);
 
+/* The oldest that is ready; the others by "younger". */
+extern OsmtalkTicket *osmtalk_scheduler_oldest_ready(const OsmtalkScheduler *s);
+
 /* The oldest that is in flight; the others by "younger". */
 extern OsmtalkTicket *osmtalk_scheduler_oldest(const OsmtalkScheduler *s);
 

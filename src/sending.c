@@ -8,6 +8,7 @@
 #include "fault.h"
 #include "http.h"
 #include "ownership.h"
+#include "retries.h"
 #include "sending.h"
 #include "slot.h"
 
@@ -47,6 +48,8 @@ hand_back(OsmtalkScheduler *scheduler, OsmtalkDelivery *d)
 	bool remembered = true;
 	OsmtalkEndpoint *e;
 
+	if (d->standing == OSMTALK_STANDING_PROBE)
+		osmtalk_note_unused_probe(d);
 	osmtalk_scheduler_done(scheduler, d->ticket, OSMTALK_NOT_SENT);
 	if (osmtalk_owns(d->endpoint_hash) &&
 		((e = osmtalk_scheduler_endpoint(scheduler, d->endpoint_hash, d->outbox_id)) == NULL ||
@@ -58,14 +61,24 @@ hand_back(OsmtalkScheduler *scheduler, OsmtalkDelivery *d)
 }
 
 bool
-osmtalk_hand_back(OsmtalkScheduler *scheduler, TimestampTz before)
+osmtalk_hand_back(OsmtalkScheduler *scheduler, TimestampTz before, uint32 left_alone)
 {
 	OsmtalkTicket *t;
+	OsmtalkTicket *younger;
 	OsmtalkDelivery *d;
 	bool remembered = true;
 
 	while ((t = osmtalk_scheduler_stale(scheduler, before)) != NULL)
 		remembered = hand_back(scheduler, t->delivery) && remembered;
+	for (t = left_alone != 0 ? osmtalk_scheduler_oldest_ready(scheduler) : NULL; t != NULL; t = younger)
+	{
+		younger = t->younger;
+		if (left_alone & OSMTALK_WAKE_LEAVE_ALONE(t->endpoint->hash))
+			remembered = hand_back(scheduler, t->delivery) && remembered;
+	}
+	/* they are few: whose endpoint it is does not matter */
+	if (left_alone != 0 || before == DT_NOEND)
+		osmtalk_http_give_up_starved();
 	while ((d = osmtalk_http_outdated()) != NULL)
 		remembered = hand_back(scheduler, d) && remembered;
 	return remembered;

@@ -24,10 +24,11 @@ extern int64 osmtalk_failed;
 extern bool osmtalk_send_ready(OsmtalkScheduler *scheduler, int answers, int room);
 
 /*
- * What has been ready since before that time is to be claimed again, and what could not begin for as long.  False if
- * there is no memory to remember it: the outbox has to be read anew.
+ * What has been ready since before that time is to be claimed again, and what could not begin for as long; likewise,
+ * however short, what goes to endpoints that are to be left alone.  All that is not begun, if that time is DT_NOEND.
+ * False if there is no memory to remember it: the outbox has to be read anew.
  */
-extern bool osmtalk_hand_back(OsmtalkScheduler *scheduler, TimestampTz before);
+extern bool osmtalk_hand_back(OsmtalkScheduler *scheduler, TimestampTz before, uint32 left_alone);
 
 /* Appends deliveries that are over to the results; returns how many. */
 extern int osmtalk_collect_results(OsmtalkScheduler *scheduler, dlist_head *results);

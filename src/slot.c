@@ -71,13 +71,22 @@ osmtalk_slot_set_state(OsmtalkSlotState state)
 uint32
 osmtalk_slot_take_wake(void)
 {
-	return pg_atomic_exchange_u32(&slot->wake, 0);
+	return pg_atomic_fetch_and_u32(&slot->wake, OSMTALK_WAKE_LEAVE_ALONE_ANY) & ~OSMTALK_WAKE_LEAVE_ALONE_ANY;
 }
 
 bool
 osmtalk_slot_is_woken(void)
 {
-	return pg_atomic_read_u32(&slot->wake) != 0;
+	return (pg_atomic_read_u32(&slot->wake) & ~OSMTALK_WAKE_LEAVE_ALONE_ANY) != 0;
+}
+
+uint32
+osmtalk_slot_take_left_alone(void)
+{
+	/* mostly there is none, and this is asked on each turn of the loop */
+	if ((pg_atomic_read_u32(&slot->wake) & OSMTALK_WAKE_LEAVE_ALONE_ANY) == 0)
+		return 0;
+	return pg_atomic_fetch_and_u32(&slot->wake, ~OSMTALK_WAKE_LEAVE_ALONE_ANY) & OSMTALK_WAKE_LEAVE_ALONE_ANY;
 }
 
 void

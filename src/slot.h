@@ -26,6 +26,9 @@ extern void osmtalk_slot_set_state(OsmtalkSlotState state);
 extern uint32 osmtalk_slot_take_wake(void);
 extern bool osmtalk_slot_is_woken(void);
 
+/* And, which the above do not look at, which endpoints are to be left alone: bits as of OSMTALK_WAKE_LEAVE_ALONE(). */
+extern uint32 osmtalk_slot_take_left_alone(void);
+
 /* For worker_status and health(). */
 extern void osmtalk_slot_note_error(const char *error);
 extern void osmtalk_slot_note_library(const char *library);

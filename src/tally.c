@@ -6,6 +6,10 @@
  * process is killed is within the last second, and nothing rests on it but
  * statistics and how soon an endpoint is found to be failing.  Which follows
  * from it is for SQL to say: sql/endpoints.sql, statistics.sql.
+ *
+ * A session may lock rows that are to be written, and stay in its transaction.
+ * What concerns these is kept, and told with what comes after; everything else
+ * is told nonetheless.  So there is never more than one tally for an endpoint.
  */
 #include "postgres.h"
 
@@ -27,34 +31,45 @@
 /* after a failure not even what is urgent is told sooner */
 #define FAILED_PAUSE_MS 5000
 
+/* what is locked when the process ends, mostly by others that end, is tried so often, with pauses */
+#define LAST_TRIES 5
+#define LAST_PAUSE_US 20000
+
 static OsmtalkStatement note_results = {
 	"osmtalk: note the health of endpoints",
-	"SELECT osmtalk.note_results($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+	"SELECT k.number FROM osmtalk.note_results($1, $2, $3, $4, $5, $6, $7, $8, $9) k (number)",
 	9,
 	{TEXTARRAYOID, BOOLARRAYOID, INT4ARRAYOID, BOOLARRAYOID, BOOLARRAYOID, TIMESTAMPTZARRAYOID,
 	 TIMESTAMPTZARRAYOID, TEXTARRAYOID, TEXTARRAYOID}};
 
 static OsmtalkStatement add_to_counters = {
 	"osmtalk: count attempts",
-	"SELECT osmtalk.add_to_counters($1, $2, $3, $4, $5, $6, $7)",
+	"SELECT k.number FROM osmtalk.add_to_counters($1, $2, $3, $4, $5, $6, $7) k (number)",
 	7,
 	{TEXTARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, FLOAT8ARRAYOID, TEXTARRAYOID}};
 
-typedef struct Tally
+/* what one row in the database is about */
+typedef struct Part
 {
-	uint64 key[2]; /* of organisation and URL */
-	char *org_id;
-	char *url;
+	bool told;	 /* by the current transaction, or there was nothing to tell */
+	bool locked; /* the row was, when it was to be told: not tried again with what is urgent */
+} Part;
 
-	/* statistics */
+/* statistics */
+typedef struct Counts
+{
+	Part part;
 	int64 attempts;
 	int64 delivered;
 	int64 retried;
 	int64 failed;
 	double total_ms;
 	int64 latencies[OSMTALK_LATENCIES];
+} Counts;
 
-	/* health */
+typedef struct Health
+{
+	Part part;
 	bool succeeded;
 	bool ailing;  /* the database knows of failures, or of a state that is not healthy */
 	int failures; /* after the last that succeeded */
@@ -64,10 +79,20 @@ typedef struct Tally
 	TimestampTz last_at;
 	char error[OSMTALK_DELIVERY_ERROR_LEN];
 	char *dead_event; /* one that failed and is not tried again */
+} Health;
+
+typedef struct Tally
+{
+	uint64 key[2]; /* of organisation and URL */
+	char *org_id;
+	char *url;
+	Counts counts;
+	Health health;
 } Tally;
 
 static MemoryContext context = NULL;
-static HTAB *tallies = NULL; /* NULL while there are none */
+static HTAB *tallies = NULL; /* NULL while there is nothing to tell */
+static Counts all;			 /* of all endpoints */
 static bool is_urgent = false;
 static TimestampTz next_flush = 0;
 static TimestampTz failed_until = 0;
@@ -81,7 +106,6 @@ find(const OsmtalkDelivery *d)
 	size_t url_len = strlen(d->url);
 	uint64 key[2];
 	Tally *t;
-	bool found;
 
 	if (tallies == NULL)
 	{
@@ -93,58 +117,63 @@ find(const OsmtalkDelivery *d)
 	for (int i = 0; i < 2; i++)
 		key[i] = hash_combine64(hash_bytes_extended((const unsigned char *) d->org_id, org_len, i),
 								hash_bytes_extended((const unsigned char *) d->url, url_len, i));
-	t = hash_search(tallies, key, HASH_ENTER, &found);
-	if (!found)
+	t = hash_search(tallies, key, HASH_FIND, NULL);
+	if (t == NULL)
 	{
+		/* before there is an entry, which must not be without them should memory run out */
+		char *org_id = MemoryContextStrdup(context, d->org_id);
+		char *url = MemoryContextStrdup(context, d->url);
+
+		t = hash_search(tallies, key, HASH_ENTER, NULL);
 		memset((char *) t + sizeof(key), 0, sizeof(*t) - sizeof(key));
-		t->org_id = MemoryContextStrdup(context, d->org_id);
-		t->url = MemoryContextStrdup(context, d->url);
+		t->org_id = org_id;
+		t->url = url;
 	}
 	return t;
 }
 
 static void
-count(Tally *t, const OsmtalkDelivery *d)
+count(Counts *c, const OsmtalkDelivery *d)
 {
 	int latency = 0;
 
-	t->attempts++;
+	c->attempts++;
 	if (d->error[0] == '\0')
-		t->delivered++;
+		c->delivered++;
 	else if (d->retried)
-		t->retried++;
+		c->retried++;
 	else
-		t->failed++;
+		c->failed++;
 	if (d->http_status == 0)
 		return;
-	t->total_ms += d->duration_ms;
+	c->total_ms += d->duration_ms;
 	while (latency < OSMTALK_LATENCIES - 1 && d->duration_ms > osmtalk_latency_bound[latency])
 		latency++;
-	t->latencies[latency]++;
+	c->latencies[latency]++;
 }
 
 static void
-note(Tally *t, const OsmtalkDelivery *d)
+note(Health *h, const OsmtalkDelivery *d)
 {
 	TimestampTz ended = TimestampTzPlusMilliseconds(d->started_at, (int64) d->duration_ms);
 
-	t->last_at = Max(t->last_at, ended);
-	t->has_schedule = t->has_schedule || d->retry_schedule != NULL;
+	h->last_at = Max(h->last_at, ended);
+	h->has_schedule = h->has_schedule || d->retry_schedule != NULL;
 	if (d->error[0] == '\0')
 	{
-		t->succeeded = true;
-		t->ailing = t->ailing || d->endpoint_id != NULL || t->failures > 0;
-		t->failures = 0;
-		is_urgent = is_urgent || d->endpoint_id != NULL;
+		h->succeeded = true;
+		h->ailing = h->ailing || d->endpoint_id != NULL || h->failures > 0;
+		h->failures = 0;
+		is_urgent = is_urgent || (d->endpoint_id != NULL && !h->part.locked);
 		return;
 	}
-	if (t->failures++ == 0)
-		t->first_failure_at = ended;
-	strlcpy(t->error, d->error, sizeof(t->error));
-	t->gone = t->gone || d->http_status == 410;
-	if (!d->retried && t->dead_event == NULL)
-		t->dead_event = MemoryContextStrdup(context, d->event_id);
-	is_urgent = is_urgent || d->retry_schedule != NULL;
+	if (h->failures++ == 0)
+		h->first_failure_at = ended;
+	strlcpy(h->error, d->error, sizeof(h->error));
+	h->gone = h->gone || d->http_status == 410;
+	if (!d->retried && h->dead_event == NULL)
+		h->dead_event = MemoryContextStrdup(context, d->event_id);
+	is_urgent = is_urgent || (d->retry_schedule != NULL && !h->part.locked);
 }
 
 void
@@ -158,8 +187,9 @@ osmtalk_tally(const OsmtalkDelivery *d)
 	PG_TRY();
 	{
 		t = find(d);
-		count(t, d);
-		note(t, d);
+		count(&t->counts, d);
+		count(&all, d);
+		note(&t->health, d);
 	}
 	PG_CATCH();
 	{
@@ -179,110 +209,191 @@ text_or_null(const char *s, bool *isnull)
 }
 
 static void
-make_counters_row(const Tally *t, const char *id, Datum *row)
+make_counts_row(const Counts *c, const char *id, Datum *row)
 {
 	StringInfoData latencies;
 
 	initStringInfo(&latencies);
 	for (int i = 0; i < OSMTALK_LATENCIES; i++)
-		appendStringInfo(&latencies, "%c" INT64_FORMAT, i == 0 ? '{' : ',', t->latencies[i]);
+		appendStringInfo(&latencies, "%c" INT64_FORMAT, i == 0 ? '{' : ',', c->latencies[i]);
 	appendStringInfoChar(&latencies, '}');
 	row[0] = CStringGetTextDatum(id);
-	row[1] = Int64GetDatum(t->attempts);
-	row[2] = Int64GetDatum(t->delivered);
-	row[3] = Int64GetDatum(t->retried);
-	row[4] = Int64GetDatum(t->failed);
-	row[5] = Float8GetDatum(t->total_ms);
+	row[1] = Int64GetDatum(c->attempts);
+	row[2] = Int64GetDatum(c->delivered);
+	row[3] = Int64GetDatum(c->retried);
+	row[4] = Int64GetDatum(c->failed);
+	row[5] = Float8GetDatum(c->total_ms);
 	row[6] = CStringGetTextDatum(latencies.data);
 }
 
 static void
-make_health_row(const Tally *t, const char *id, Datum *row, bool *isnull)
+make_health_row(const Health *h, const char *id, Datum *row, bool *isnull)
 {
 	row[0] = CStringGetTextDatum(id);
-	row[1] = BoolGetDatum(t->succeeded);
-	row[2] = Int32GetDatum(t->failures);
-	row[3] = BoolGetDatum(t->has_schedule);
-	row[4] = BoolGetDatum(t->gone);
-	row[5] = TimestampTzGetDatum(t->first_failure_at);
-	isnull[5] = t->failures == 0;
-	row[6] = TimestampTzGetDatum(t->last_at);
-	row[7] = text_or_null(t->error, &isnull[7]);
-	row[8] = text_or_null(t->dead_event, &isnull[8]);
+	row[1] = BoolGetDatum(h->succeeded);
+	row[2] = Int32GetDatum(h->failures);
+	row[3] = BoolGetDatum(h->has_schedule);
+	row[4] = BoolGetDatum(h->gone);
+	row[5] = TimestampTzGetDatum(h->first_failure_at);
+	isnull[5] = h->failures == 0;
+	row[6] = TimestampTzGetDatum(h->last_at);
+	row[7] = text_or_null(h->error, &isnull[7]);
+	row[8] = text_or_null(h->dead_event, &isnull[8]);
 }
 
-static void
-add(Tally *all, const Tally *t)
+/* Within a transaction. */
+static const char *
+id_of(const Tally *t)
 {
-	all->attempts += t->attempts;
-	all->delivered += t->delivered;
-	all->retried += t->retried;
-	all->failed += t->failed;
-	all->total_ms += t->total_ms;
-	for (int i = 0; i < OSMTALK_LATENCIES; i++)
-		all->latencies[i] += t->latencies[i];
+	char *id = palloc(OSMTALK_ENDPOINT_ID_LEN);
+
+	osmtalk_endpoint_id_of(t->org_id, strlen(t->org_id), t->url, strlen(t->url), id);
+	return id;
 }
 
+/* The statement returns the numbers of those rows that others have locked. */
 static void
-tell(void)
+tell(OsmtalkStatement *statement, const Datum *rows, const bool *isnull, Part **parts, int n)
 {
-	int n = (int) hash_get_num_entries(tallies) + 1;
-	Datum *counters = palloc(n * add_to_counters.nargs * sizeof(Datum));
-	bool *counters_null = palloc0(n * add_to_counters.nargs * sizeof(bool));
-	Datum *health = palloc(n * note_results.nargs * sizeof(Datum));
-	bool *health_null = palloc0(n * note_results.nargs * sizeof(bool));
 	Datum arrays[9];
-	Tally all = {0};
+
+	if (n == 0)
+		return;
+	osmtalk_make_arrays(statement, rows, isnull, n, arrays);
+	osmtalk_execute(statement, arrays);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool null;
+		Part *part = parts[DatumGetInt32(osmtalk_column(SPI_tuptable->vals[i], 1, &null)) - 1];
+
+		part->told = false;
+		part->locked = true;
+	}
+	SPI_freetuptable(SPI_tuptable);
+}
+
+static void
+tell_health(bool locked_too)
+{
+	int most = (int) hash_get_num_entries(tallies);
+	Datum *rows = palloc(most * note_results.nargs * sizeof(Datum));
+	bool *isnull = palloc0(most * note_results.nargs * sizeof(bool));
+	Part **parts = palloc(most * sizeof(Part *));
+	int n = 0;
 	HASH_SEQ_STATUS status;
 	Tally *t;
-	int ncounters = 0;
-	int nhealth = 0;
-	char id[OSMTALK_ENDPOINT_ID_LEN];
 
 	hash_seq_init(&status, tallies);
 	while ((t = hash_seq_search(&status)) != NULL)
 	{
-		osmtalk_endpoint_id_of(t->org_id, strlen(t->org_id), t->url, strlen(t->url), id);
-		make_counters_row(t, id, counters + ncounters * add_to_counters.nargs);
-		ncounters++;
-		add(&all, t);
-		if (t->failures == 0 && !t->ailing)
+		Health *h = &t->health;
+		bool is_news = h->failures > 0 || h->ailing;
+
+		h->part.told = locked_too || !h->part.locked || !is_news;
+		if (!h->part.told || !is_news)
 			continue;
-		make_health_row(t, id, health + nhealth * note_results.nargs, health_null + nhealth * note_results.nargs);
-		nhealth++;
+		make_health_row(h, id_of(t), rows + n * note_results.nargs, isnull + n * note_results.nargs);
+		parts[n++] = &h->part;
 	}
-	make_counters_row(&all, "", counters + ncounters * add_to_counters.nargs);
-	osmtalk_make_arrays(&add_to_counters, counters, counters_null, ncounters + 1, arrays);
-	osmtalk_execute(&add_to_counters, arrays);
-	if (nhealth > 0)
-	{
-		osmtalk_make_arrays(&note_results, health, health_null, nhealth, arrays);
-		osmtalk_execute(&note_results, arrays);
-	}
+	tell(&note_results, rows, isnull, parts, n);
 }
 
-void
-osmtalk_flush_tallies(TimestampTz now)
+static void
+tell_counts(bool locked_too)
+{
+	int most = (int) hash_get_num_entries(tallies) + 1;
+	Datum *rows = palloc(most * add_to_counters.nargs * sizeof(Datum));
+	bool *isnull = palloc0(most * add_to_counters.nargs * sizeof(bool));
+	Part **parts = palloc(most * sizeof(Part *));
+	int n = 0;
+	HASH_SEQ_STATUS status;
+	Tally *t;
+
+	hash_seq_init(&status, tallies);
+	while ((t = hash_seq_search(&status)) != NULL)
+	{
+		Counts *c = &t->counts;
+
+		c->part.told = locked_too || !c->part.locked || c->attempts == 0;
+		if (!c->part.told || c->attempts == 0)
+			continue;
+		make_counts_row(c, id_of(t), rows + n * add_to_counters.nargs);
+		parts[n++] = &c->part;
+	}
+	/* last, for each worker writes that row */
+	all.part.told = locked_too || !all.part.locked || all.attempts == 0;
+	if (all.part.told && all.attempts > 0)
+	{
+		make_counts_row(&all, "", rows + n * add_to_counters.nargs);
+		parts[n++] = &all.part;
+	}
+	tell(&add_to_counters, rows, isnull, parts, n);
+}
+
+static void
+forget_all(void)
+{
+	MemoryContextDelete(context);
+	tallies = NULL;
+	memset(&all, 0, sizeof(all));
+}
+
+static void
+forget_told(void)
+{
+	HASH_SEQ_STATUS status;
+	Tally *t;
+
+	if (all.part.told)
+		memset(&all, 0, sizeof(all));
+	hash_seq_init(&status, tallies);
+	while ((t = hash_seq_search(&status)) != NULL)
+	{
+		bool nothing_left = t->counts.part.told && t->health.part.told;
+
+		if (t->counts.part.told)
+			memset(&t->counts, 0, sizeof(t->counts));
+		if (t->health.part.told)
+		{
+			if (t->health.dead_event != NULL)
+				pfree(t->health.dead_event);
+			memset(&t->health, 0, sizeof(t->health));
+		}
+		if (nothing_left)
+		{
+			pfree(t->org_id);
+			pfree(t->url);
+			(void) hash_search(tallies, t->key, HASH_REMOVE, NULL);
+		}
+	}
+	if (hash_get_num_entries(tallies) == 0 && all.attempts == 0)
+		forget_all();
+}
+
+/* In a transaction of its own; false if it failed. */
+static bool
+flush(bool locked_too, bool at_end)
 {
 	MemoryContext old = CurrentMemoryContext;
+	volatile bool ok = true;
 
-	if (now != DT_NOEND)
-	{
-		next_flush = Min(next_flush, TimestampTzPlusMilliseconds(now, FLUSH_INTERVAL_MS));
-		failed_until = Min(failed_until, TimestampTzPlusMilliseconds(now, FAILED_PAUSE_MS));
-	}
-	if (tallies == NULL || now < failed_until || (!is_urgent && now < next_flush))
-		return;
-	next_flush = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), FLUSH_INTERVAL_MS);
 	PG_TRY();
 	{
+		bool present;
+
 		osmtalk_begin();
 		/* at the end, somebody may be waiting for it */
-		if (osmtalk_lock_tables(now != DT_NOEND))
-			tell();
+		present = osmtalk_lock_tables(!at_end);
+		if (present)
+		{
+			tell_health(locked_too);
+			tell_counts(locked_too);
+		}
 		osmtalk_commit();
-		MemoryContextDelete(context);
-		tallies = NULL;
+		if (present)
+			forget_told();
+		else
+			forget_all();
 	}
 	PG_CATCH();
 	{
@@ -294,7 +405,35 @@ osmtalk_flush_tallies(TimestampTz now)
 		osmtalk_slot_note_error(error->message);
 		FreeErrorData(error);
 		failed_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), FAILED_PAUSE_MS);
+		ok = false;
 	}
 	PG_END_TRY();
 	is_urgent = false;
+	return ok;
+}
+
+void
+osmtalk_flush_tallies(TimestampTz now)
+{
+	bool is_time;
+
+	if (now == DT_NOEND)
+	{
+		for (int i = 0; i < LAST_TRIES && tallies != NULL; i++)
+		{
+			if (i > 0)
+				pg_usleep(LAST_PAUSE_US);
+			if (!flush(true, true))
+				break;
+		}
+		return;
+	}
+	next_flush = Min(next_flush, TimestampTzPlusMilliseconds(now, FLUSH_INTERVAL_MS));
+	failed_until = Min(failed_until, TimestampTzPlusMilliseconds(now, FAILED_PAUSE_MS));
+	is_time = now >= next_flush;
+	if (tallies == NULL || now < failed_until || (!is_urgent && !is_time))
+		return;
+	if (is_time)
+		next_flush = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), FLUSH_INTERVAL_MS);
+	(void) flush(is_time, false);
 }

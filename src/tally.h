@@ -13,7 +13,8 @@ extern void osmtalk_tally(const OsmtalkDelivery *d);
 /*
  * Tells the database, in a transaction of its own, if it is time: about once a
  * second, or at once when a rule may follow from it; in any case if that is
- * DT_NOEND.  An error is said in the log, and it is tried again.
+ * DT_NOEND.  What concerns a row that another session has locked is told later:
+ * nothing waits for it.  An error is said in the log, and it is tried again.
  */
 extern void osmtalk_flush_tallies(TimestampTz now);
 

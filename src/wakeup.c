@@ -29,6 +29,7 @@
 #include "utils/timestamp.h"
 #include "utils/xid8.h"
 
+#include "endpoint.h"
 #include "nested.h"
 #include "settings.h"
 #include "tenant.h"
@@ -38,6 +39,7 @@ PG_FUNCTION_INFO_V1(osmtalk_wake_worker);
 PG_FUNCTION_INFO_V1(osmtalk_start_worker);
 PG_FUNCTION_INFO_V1(osmtalk_pause_changed);
 PG_FUNCTION_INFO_V1(osmtalk_wake_for_waiting);
+PG_FUNCTION_INFO_V1(osmtalk_endpoint_left_alone);
 PG_FUNCTION_INFO_V1(osmtalk_worker_slots);
 
 OsmtalkShared *osmtalk_shared = NULL;
@@ -322,7 +324,7 @@ at_transaction_end(XactEvent event, void *arg)
 	/* there is no hurry to find what is not to be sent */
 	if (!osmtalk_enabled)
 		wake &= ~OSMTALK_WAKE_LOOK;
-	wake &= OSMTALK_WAKE_LOOK | OSMTALK_WAKE_RELOAD | OSMTALK_WAKE_PAUSE | OSMTALK_WAKE_WAITING;
+	wake &= OSMTALK_WAKE_LOOK | OSMTALK_WAKE_RELOAD | OSMTALK_WAKE_PAUSE | OSMTALK_WAKE_WAITING | OSMTALK_WAKE_LEAVE_ALONE_ANY;
 	if (wake != 0)
 		wake_workers(wake);
 }
@@ -378,6 +380,40 @@ osmtalk_wake_for_waiting(PG_FUNCTION_ARGS)
 {
 	osmtalk_wake_at_commit(OSMTALK_WAKE_WAITING);
 	PG_RETURN_VOID();
+}
+
+/*
+ * After an endpoint's row was updated, so that its events have to wait.
+ */
+Datum
+osmtalk_endpoint_left_alone(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	char name[OSMTALK_ENDPOINT_LEN];
+	AttrNumber column;
+	TupleDesc desc;
+	Datum value;
+	text *url;
+	bool isnull;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !osmtalk_is_own_table(trigger->tg_relation, "endpoints") ||
+		!TRIGGER_FIRED_AFTER(trigger->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) || !TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
+		ereport(ERROR,
+				errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				errmsg("this function can only be called as the trigger of osmtalk.endpoints"));
+
+	desc = RelationGetDescr(trigger->tg_relation);
+	column = SPI_fnumber(desc, "url");
+	if (column < 1)
+		ereport(ERROR, errcode(ERRCODE_UNDEFINED_COLUMN), errmsg("column \"url\" does not exist"));
+	value = heap_getattr(trigger->tg_newtuple, column, desc, &isnull);
+	if (!isnull)
+	{
+		url = DatumGetTextPP(value);
+		osmtalk_wake_at_commit(OSMTALK_WAKE_LEAVE_ALONE(osmtalk_endpoint_of(VARDATA_ANY(url), VARSIZE_ANY_EXHDR(url), name)));
+	}
+	return PointerGetDatum(NULL);
 }
 
 /*

@@ -21,6 +21,13 @@
 #define OSMTALK_WAKE_WAITING 0x40  /* events that wait may go */
 #define OSMTALK_WAKE_UPDATE 0x20   /* the extension was updated: START, but a worker will find out by itself */
 
+/*
+ * The other bits: an endpoint of that hash, or of another that has the same bit, is to be left alone.  What is claimed
+ * for it and not begun is to be claimed again, and waits then.
+ */
+#define OSMTALK_WAKE_LEAVE_ALONE(hash) (UINT32_C(0x100) << ((uint64) (hash) % 24))
+#define OSMTALK_WAKE_LEAVE_ALONE_ANY UINT32_C(0xffffff00)
+
 typedef enum OsmtalkSlotState
 {
 	OSMTALK_SLOT_WANTED,   /* to be started by the launcher */

@@ -55,7 +55,7 @@ typedef struct Value
 	int len;
 } Value;
 
-/* Each of them once, whatever the case of its name, and a string that is not empty. */
+/* Each of them once, whatever the case of its name, and a string that is not empty; the id without a full stop. */
 static bool
 find_headers(Jsonb *jsonb, Value values[WEBHOOK_HEADERS])
 {
@@ -83,7 +83,8 @@ find_headers(Jsonb *jsonb, Value values[WEBHOOK_HEADERS])
 	for (int i = 0; i < WEBHOOK_HEADERS; i++)
 		if (values[i].bytes == NULL)
 			return false;
-	return true;
+	/* what is signed is cut at the first two full stops: with one in the id, elsewhere than it was composed */
+	return memchr(values[WEBHOOK_ID].bytes, '.', values[WEBHOOK_ID].len) == NULL;
 }
 
 /* Whole seconds since 1970; false if it is nothing but digits, or too many. */

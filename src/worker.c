@@ -98,7 +98,7 @@ static TimestampTz settle_after = 0; /* not before, unless for another reason */
 
 /* when to do what next */
 static bool reload_wanted = true;
-static bool find_waiting_wanted = false;
+static bool find_waiting_wanted = true;
 static bool look_on_wanted = false; /* the last look did not see everything */
 static TimestampTz next_poll = 0;
 static TimestampTz next_overdue_check = 0;
@@ -107,6 +107,7 @@ static TimestampTz next_waiting_check = 0;
 static TimestampTz next_claim = 0;		  /* not before, just to claim more; see CLAIM_PAUSE_MS */
 static TimestampTz next_share = DT_NOEND; /* when to ask others again for what is this one's share */
 static TimestampTz turn_after = 0;		  /* after a failure, not before */
+static int64 clock_set_back_by = 0;		  /* microseconds, and what waits does not know yet */
 static TimestampTz leave_after = 0;		  /* while paused: not before, unless nothing is in flight */
 static int failures = 0;				  /* of turns, in succession */
 
@@ -275,7 +276,10 @@ limit_times(TimestampTz now)
 	static TimestampTz before = 0;
 
 	if (now < TimestampTzPlusMilliseconds(before, -LOCKED_PAUSE_MS))
+	{
 		reload_wanted = true;
+		clock_set_back_by += before - now;
+	}
 	before = now;
 	next_poll = Min(next_poll, TimestampTzPlusMilliseconds(now, osmtalk_poll_interval));
 	next_overdue_check = Min(next_overdue_check, TimestampTzPlusMilliseconds(now, LONGEST_PAUSE_MS));
@@ -345,7 +349,9 @@ loop(void)
 		if (osmtalk_worker_number() == 0)
 			osmtalk_apply_retention(now);
 		osmtalk_feed_redeliveries(now, may_send() && failures == 0);
-		if (!osmtalk_hand_back(scheduler, may_send() ? TimestampTzPlusMilliseconds(now, -OSMTALK_STALE_MS) : DT_NOEND))
+		/* after the turn: it may have claimed for an endpoint that was to be left alone a moment later */
+		if (!osmtalk_hand_back(scheduler, may_send() ? TimestampTzPlusMilliseconds(now, -OSMTALK_STALE_MS) : DT_NOEND,
+							   osmtalk_slot_take_left_alone()))
 			reload_wanted = true;
 		/* nothing while results cannot be recorded */
 		unsent_is_ready = may_send() && failures == 0 && osmtalk_send_ready(scheduler, answers, room());
@@ -399,7 +405,7 @@ take_turn(TimestampTz now)
 	bool first = osmtalk_worker_number() == 0;
 
 	if (wake & OSMTALK_WAKE_RELOAD)
-		reload_wanted = true;
+		reload_wanted = find_waiting_wanted = true;
 	turn.results = &results;
 	turn.claim = may_send();
 	turn.look.reload = reload_wanted;
@@ -452,6 +458,8 @@ take_turn(TimestampTz now)
 	if (turn.look.not_adopted)
 		osmtalk_report_not_adopted();
 	find_waiting_wanted = find_waiting_wanted || turn.look.waiting;
+	if (!osmtalk_owns(OSMTALK_WAITING_QUEUE) || (clock_set_back_by > 0 && osmtalk_follow_clock(clock_set_back_by) >= 0))
+		clock_set_back_by = 0;
 	if (find_waiting_wanted && (turn.look.waiting || check_waiting) && osmtalk_find_waiting() >= 0)
 		find_waiting_wanted = false;
 	/* those that go are found by a look of their own */
@@ -677,6 +685,7 @@ leave(int code, Datum arg)
 	MemoryContextSwitchTo(turn_context);
 	(void) osmtalk_http_work();
 	collect_results();
+	(void) osmtalk_hand_back(scheduler, DT_NOEND, 0);
 	n = osmtalk_unanswered(scheduler, &in_flight);
 	if (!osmtalk_leave(&results, in_flight, n))
 		ereport(LOG,

@@ -56,7 +56,7 @@ export class Log {
 
 export class Cluster {
     // Below "place" the data directory, and those of the servers that take over.
-    // "clock" has a library to preload and the file by which it is moved, see clock.c.
+    // "clock" has a library to preload and the file by which it is moved, see test/preload/clock.c.
     constructor({ place, logFile, clock }) {
         Object.assign(this, { place, logFile, clock, number: 0 });
         this.setClock(0);
@@ -93,7 +93,7 @@ export class Cluster {
     // Crash recovery may take its time.  The server would keep our pipes open.
     async start() {
         await run(bin("pg_ctl"), ["-D", this.directory, "-o", `-p ${this.port}`, "-l", this.logFile, "-s", "-w", "-t", "120", "start"],
-            { stdio: ["ignore", "ignore", "ignore"], env: { ...process.env, LD_PRELOAD: this.clock.library, CHAOS_CLOCK: this.clock.file } });
+            { stdio: ["ignore", "ignore", "ignore"], env: { ...process.env, LD_PRELOAD: this.clock.library, OSMTALK_CLOCK: this.clock.file } });
     }
 
     async stop(mode) {

@@ -130,7 +130,7 @@ BEGIN
 	RETURN (SELECT count(*) - before FROM osmtalk.outbox o WHERE o.redelivery_id IS NOT NULL);
 END
 $$;
-SELECT is(osmtalk.feed_redeliveries(), 50::double precision, 'the first step says when the next is due');
+SELECT is((osmtalk.feed_redeliveries()).pause, 50::double precision, 'the first step says when the next is due');
 SELECT results_eq('SELECT (SELECT count(*) FROM osmtalk.outbox WHERE redelivery_id IS NOT NULL), fed_at <= clock_timestamp() FROM osmtalk.redelivery_counters', 'VALUES (0::bigint, true)', 'and begins to count the time');
 SELECT is(pg_temp.step('0.1 s'), 4::bigint, 'in a tenth of a second a tenth of the rate');
 SELECT is(pg_temp.step('0.01 s'), 0::bigint, 'in less than one takes, none');
@@ -143,13 +143,13 @@ SELECT is(pg_temp.step('0.05 s'), 2::bigint, '... and it goes on');
 SELECT results_eq('SELECT DISTINCT o.attempts, o.origin = osmtalk.current_origin(), o.slot = osmtalk.current_slot(), o.endpoint_hash = osmtalk.endpoint_hash(''https://mine.example''), o.redelivery_id = (SELECT redelivery_id FROM job) FROM osmtalk.outbox o WHERE redelivery_id IS NOT NULL',
 	'VALUES (3, true, true, true, true)', 'rows of the outbox are as redeliver() makes them');
 SELECT osmtalk.cancel_redelivery(redelivery_id) FROM job;
-SELECT is(osmtalk.feed_redeliveries(), NULL, 'cancelled: there is nothing to do');
+SELECT is((osmtalk.feed_redeliveries()).pause, NULL, 'cancelled: there is nothing to do');
 SELECT is((SELECT state || '|' || waiting || '|' || not_enqueued FROM osmtalk.redelivery_progress), 'cancelled|30|3', '... but for what is in the outbox');
 SELECT osmtalk.resume_redelivery(redelivery_id) FROM job;
 SELECT is(pg_temp.step('0.1 s'), 0::bigint, 'resumed: time that has passed before does not count');
 UPDATE osmtalk.redeliveries SET resumed_at = resumed_at - interval '1 min';
 SELECT is(pg_temp.step('0.1 s'), 3::bigint, '... then it goes on');
-SELECT is(osmtalk.feed_redeliveries(), NULL, 'and that was all');
+SELECT is((osmtalk.feed_redeliveries()).pause, NULL, 'and that was all');
 SELECT is((SELECT count(*) FROM osmtalk.redelivery_events), 0::bigint, 'nothing is left in the list');
 SELECT throws_ok('SELECT osmtalk.cancel_redelivery(-1)', 'P0002', NULL, 'cancel: there is no such redelivery');
 SELECT throws_ok('SELECT osmtalk.resume_redelivery(NULL)', 'P0002', NULL, 'resume: nor this');

@@ -3,7 +3,7 @@
 -- are given.
 --
 \set ON_ERROR_STOP on
-SELECT plan(114);
+SELECT plan(133);
 SET client_min_messages = error;
 
 -- ---------------------------------------------------------------------------
@@ -85,12 +85,15 @@ SELECT is(pg_temp.endpoints(), NULL, 'the last use ends it');
 UPDATE osmtalk.org_settings SET default_webhook_url = 'https://a.invalid/' WHERE org_id = 'acme';
 
 -- what the worker says: each call is a batch of results for the one endpoint
+CREATE FUNCTION pg_temp.state() RETURNS text LANGUAGE sql AS $$
+	SELECT concat_ws(' ', state, consecutive_failures, next_probe_at - now()) FROM osmtalk.endpoints WHERE org_id = 'acme'
+$$;
 CREATE FUNCTION pg_temp.note(failures int, succeeded boolean DEFAULT false, retried boolean DEFAULT true, gone boolean DEFAULT false,
 	at timestamptz DEFAULT now(), dead text DEFAULT NULL) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
 	PERFORM osmtalk.note_results(ARRAY[osmtalk.endpoint_id('acme', 'https://a.invalid/')], ARRAY[succeeded], ARRAY[failures], ARRAY[retried], ARRAY[gone],
 		ARRAY[CASE WHEN failures > 0 THEN at END], ARRAY[at], ARRAY[CASE WHEN failures > 0 THEN 'HTTP 500' END], ARRAY[dead]);
-	RETURN (SELECT concat_ws(' ', state, consecutive_failures, next_probe_at - now()) FROM osmtalk.endpoints WHERE org_id = 'acme');
+	RETURN pg_temp.state();
 END $$;
 CREATE FUNCTION pg_temp.enable() RETURNS void LANGUAGE sql AS $$ SELECT osmtalk.enable_endpoint(id) FROM osmtalk.endpoints $$;
 BEGIN;
@@ -103,20 +106,60 @@ SELECT is(osmtalk.begin_probe(id), false, 'not before its time') FROM osmtalk.en
 UPDATE osmtalk.endpoints SET next_probe_at = now();
 SELECT is(osmtalk.begin_probe(id), true, 'a probe') FROM osmtalk.endpoints;
 SELECT is(osmtalk.begin_probe(id), false, 'one') FROM osmtalk.endpoints;
+SELECT is(osmtalk.return_probe(id), true, 'that is not made') FROM osmtalk.endpoints;
+SELECT is(pg_temp.note(0), 'probing 8 00:00:00', 'is as if it had not been asked for');
+SELECT is(probes, 0, 'nor counted') FROM osmtalk.endpoints;
+SELECT is(osmtalk.begin_probe(id), true, 'the next') FROM osmtalk.endpoints;
 SELECT is(pg_temp.note(1), 'probing 9 00:02:00', 'that fails: the next after twice the time');
 SELECT is(pg_temp.note(0, succeeded => true), 'healthy 0', 'one that succeeds');
+SELECT is(osmtalk.return_probe(id), true, 'a probe of one that is not probed any more') FROM osmtalk.endpoints;
+SELECT is(pg_temp.note(0), 'healthy 0', 'changes nothing');
+SELECT is(osmtalk.return_probe('ep_none'), true, 'nor of one that is not configured any more');
 SELECT is(pg_temp.note(5, retried => false), 'healthy 5', 'without a schedule there is no breaker');
 SELECT is(pg_temp.note(1, retried => false, gone => true), 'healthy 6', 'nor does 410 disable it');
 SELECT is(pg_temp.note(0, succeeded => true), 'healthy 0', 'well again');
 SELECT is(pg_temp.note(1, gone => true), 'disabled 1', '410 does');
 SELECT is(pg_temp.note(0, succeeded => true), 'disabled 0', 'until somebody enables it');
 SELECT pg_temp.enable();
-SELECT is(pg_temp.note(0), 'healthy 0', 'who does');
+SELECT is(pg_temp.state(), 'probing 0 00:00:00', 'who does has it probed');
+SELECT is(pg_temp.note(1), 'probing 1 00:00:00', 'it fails still');
+SELECT is(pg_temp.note(0, succeeded => true), 'healthy 0', 'and does not');
+SELECT osmtalk.disable_endpoint(id) FROM osmtalk.endpoints;
+SELECT is(pg_temp.state(), 'disabled 0', 'by hand');
+SELECT pg_temp.enable();
+SELECT is(pg_temp.state(), 'healthy 0', 'of which whoever did it knows that it is well');
 SELECT is(pg_temp.note(1, at => now() - interval '5 days 1 s'), 'healthy 1', 'a failure, five days ago');
 SELECT is(pg_temp.note(1, retried => false), 'healthy 2', 'nothing but failures since, without a schedule');
 SELECT is(pg_temp.note(1), 'disabled 3', 'with one');
 SELECT matches(disabled_reason, '^nothing but failures since .*: HTTP 500$', 'it says why') FROM osmtalk.endpoints;
 ROLLBACK;
+-- ---------------------------------------------------------------------------
+-- What is told of them
+-- ---------------------------------------------------------------------------
+BEGIN;
+-- a notice that is left has not been sent
+CREATE FUNCTION pg_temp.notice() RETURNS text LANGUAGE sql AS $$
+	SELECT osmtalk.send_notices();
+	SELECT concat_ws(' ', notice ->> 'type', notice ->> 'event_id') FROM osmtalk.endpoints WHERE org_id = 'acme'
+$$;
+SELECT pg_temp.note(1, dead => 'evt_1');
+SELECT is(pg_temp.notice(), '', 'the first is sent at once');
+SELECT is((SELECT noticed_at = now() FROM osmtalk.endpoints WHERE org_id = 'acme'), true, '... at that time');
+UPDATE osmtalk.endpoints SET noticed_at = now() - interval '59 s';
+SELECT pg_temp.note(1, dead => 'evt_2');
+SELECT is(pg_temp.notice(), 'event.failed evt_2', 'the next waits for its minute');
+SELECT pg_temp.note(1, dead => 'evt_3', gone => true);
+SELECT is(pg_temp.notice(), 'endpoint.disabled', 'that of a state takes its place');
+SELECT pg_temp.note(1, dead => 'evt_4');
+SELECT is(pg_temp.notice(), 'endpoint.disabled', 'that of an event does not');
+SELECT pg_temp.enable();
+SELECT is(pg_temp.notice(), '', 'nothing is said of what is not so any more');
+SELECT osmtalk.disable_endpoint(id) FROM osmtalk.endpoints;
+SELECT is(pg_temp.notice(), 'endpoint.disabled', 'by hand, too');
+UPDATE osmtalk.endpoints SET noticed_at = now() - interval '1 min';
+SELECT is(pg_temp.notice(), '', 'the minute is over: it is sent');
+ROLLBACK;
+
 SELECT is(osmtalk.probe_pause(probes), pause, format('the pause after %s probes', probes))
   FROM (VALUES (0, interval '1 min'), (1, '2 min'), (5, '32 min'), (6, '1 h'), (1000000, '1 h')) t (probes, pause);
 SELECT is(osmtalk.endpoint_standing(state::osmtalk.endpoint_state, disabled_by, at, retried), expected, format('%s %s %s %s', state, disabled_by, at, retried))

@@ -94,7 +94,7 @@ SELECT results_eq($$
 	   AND p.prorettype <> 'trigger'::regtype ORDER BY p.proname $$,
 	ARRAY['add_to_redelivery', 'adopt', 'apply_retention', 'cancel_redelivery', 'disable_endpoint', 'disable_tenant_isolation', 'enable_endpoint', 'enable_tenant_isolation', 'explain_outcome', 'health', 'pause',
 		  'place_call', 'place_next_call', 'preview_event', 'preview_lead_event', 'redeliver', 'report_html', 'requeue_lead', 'reset_statistics', 'resume',
-		  'resume_redelivery', 'rotate_webhook_secret', 'send_test_event', 'start_redelivery', 'wait_until_drained'],
+		  'resume_redelivery', 'rotate_webhook_secret', 'secret_problems', 'send_test_event', 'start_redelivery', 'wait_until_drained'],
 	'and these functions for users');
 SELECT is_empty($$
 	SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = 'osmtalk'::regnamespace AND p.prosecdef
@@ -109,7 +109,7 @@ SELECT is_empty($$ SELECT p.oid::regprocedure, p.proconfig FROM function p, unne
 SELECT is_empty($$ SELECT p.oid::regprocedure FROM function p WHERE p.lanname = 'c' AND (p.prosrc !~ '^osmtalk_' OR p.probin <> '$libdir/osmtalk') $$,
 	'functions in C are the library''s');
 SELECT results_eq($$ SELECT p.proname::text COLLATE "default" FROM function p WHERE p.lanname = 'c' AND p.prosecdef ORDER BY p.proname $$,
-	ARRAY['calls_after_update', 'calls_announce', 'calls_before_update', 'leads_after_transition', 'leads_before_status', 'pause_changed', 'subscriptions_changed', 'wake_worker'],
+	ARRAY['calls_after_update', 'calls_announce', 'calls_before_update', 'endpoint_left_alone', 'leads_after_transition', 'leads_before_status', 'pause_changed', 'subscriptions_changed', 'wake_worker'],
 	'of those in C these run with the owner''s rights: each pins the search path before it runs a statement');
 SELECT results_eq($$ SELECT p.proname::text COLLATE "default" FROM function p WHERE p.lanname = 'c' AND NOT p.proisstrict AND p.pronargs > 0 ORDER BY p.proname $$,
 	ARRAY['decide_lead', 'record_analysis', 'record_event', 'render', 'request_headers', 'sees_org', 'verify_signature', 'verify_standard_webhook'], 'and these are called with nulls, which they look for');
@@ -128,7 +128,7 @@ SELECT is_empty($$
 	'no function of ours');
 -- dynamic statements are made with format() and names of our own, in these functions alone; and with a predicate of the caller's, who runs it
 SELECT results_eq($$ SELECT p.proname::text COLLATE "default" FROM function p WHERE p.lanname = 'plpgsql' AND p.prosrc ~ '\mEXECUTE\M' ORDER BY p.proname $$,
-	ARRAY['apply_tenant_isolation', 'empty_slot', 'enqueued_since', 'keep_events', 'look_at_slot', 'redeliver_matching'], 'statements that are put together: in the retention, where tenants are isolated, and for a predicate');
+	ARRAY['apply_tenant_isolation', 'empty_slot', 'enqueued_since', 'health', 'keep_events', 'look_at_slot', 'redeliver_matching'], 'statements that are put together: in the retention, where tenants are isolated, of health()''s checks, and for a predicate');
 SELECT is_empty($$ SELECT p.oid::regprocedure FROM function p JOIN pg_proc q ON q.oid = p.oid, aclexplode(p.proacl) g
 	WHERE p.proname IN ('apply_tenant_isolation', 'empty_slot', 'enqueued_since', 'keep_events', 'look_at_slot') AND g.grantee <> p.proowner $$, 'which nobody else may call, but for the last');
 SELECT ok(NOT prosecdef, 'whose statement runs with the caller''s rights') FROM function WHERE proname = 'redeliver_matching';

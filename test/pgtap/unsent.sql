@@ -75,7 +75,8 @@ CREATE FUNCTION pg_temp.attempt(call text, status int) RETURNS void LANGUAGE sql
 $$;
 CREATE FUNCTION pg_temp.outbox(call text) RETURNS SETOF text LANGUAGE sql AS $$ SELECT e.id FROM osmtalk.events e WHERE e.call_id = call $$;
 SELECT pg_temp.attempt('call_second', 500);
-UPDATE osmtalk.outbox SET due_at = now() + interval '5 min' WHERE event_id IN (SELECT pg_temp.outbox('call_second'));
+UPDATE osmtalk.outbox SET due_at = now() + interval '5 min', retries = 1, endpoint_hash = osmtalk.waiting_queue() WHERE event_id IN (SELECT pg_temp.outbox('call_second'));
+SELECT osmtalk.find_waiting();
 SELECT is(pg_temp.reason('call_second'), 'campaign.lead_completed|org|cmp|ld1|event|waiting for a retry', 'a retry is due');
 UPDATE osmtalk.outbox SET origin = 'elsewhere' WHERE event_id IN (SELECT pg_temp.outbox('call_second'));
 SELECT is(pg_temp.reason('call_second'), 'campaign.lead_completed|org|cmp|ld1|event|not adopted', 'of another database');

@@ -15,7 +15,7 @@
 //
 // How it behaves depends on the path:
 //     /status/NNN   answers with that status and a small body
-//     /slow/MS      answers 200 after MS milliseconds
+//     /slow/MS      answers 200 after MS milliseconds; /slow/MS/NNN with that status
 //     /hang…        never answers
 //     /hold…        answers 200 when the process gets the signal USR2
 //     /reset…       resets the connection
@@ -143,7 +143,7 @@ function answer(request, response, rawBody) {
         response.writeHead(code, { "Content-Type": "text/plain" });
         response.end(`status ${second}\n`);
     } else if (first === "slow") {
-        setTimeout(() => response.writeHead(200).end("slow\n"), Number(second));
+        setTimeout(() => response.writeHead(Number(third) || 200).end("slow\n"), Number(second));
     } else if (starts("hang")) {
         // nothing, ever
     } else if (starts("hold")) {

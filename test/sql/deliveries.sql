@@ -99,7 +99,9 @@ SELECT count(*) - count(DISTINCT event_id) AS rows_too_many FROM osmtalk.deliver
 -- ---------------------------------------------------------------------------
 -- Each into the outbox of this database, once; attempt numbers go on.
 DELETE FROM osmtalk.claims;
+SET client_min_messages = warning;
 SELECT osmtalk.redeliver(id), osmtalk.redeliver(event_id => id) FROM osmtalk.events WHERE org_id = 'deliveries' \g /dev/null
+RESET client_min_messages;
 SELECT o.event_id, o.attempts, o.origin = osmtalk.current_origin() AS new, o.due_at <= now() AS due
   FROM osmtalk.outbox o JOIN osmtalk.events e ON e.id = o.event_id WHERE e.org_id = 'deliveries' ORDER BY o.event_id COLLATE "C";
 SELECT DISTINCT state, count(*) FROM osmtalk.deliveries WHERE org_id = 'deliveries' GROUP BY state ORDER BY state;

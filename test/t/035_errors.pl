@@ -5,6 +5,7 @@
 
 use strict;
 use warnings;
+use Osmtalk::Clock;
 use Osmtalk::Installation;
 use Osmtalk::Receiver;
 use Osmtalk::Test;
@@ -17,23 +18,28 @@ $installation->install($installation->build(Osmtalk::Installation::present_versi
 my $db = 'app';
 my $receiver = Osmtalk::Receiver->new;
 my $holding = Osmtalk::Receiver->new;    # answers when it is told to
-my $node = new_cluster('main', installation => $installation, conf => <<'END_OF_CONF');
+my $clock = Osmtalk::Clock->new;
+my $node = new_cluster('main', installation => $installation, start => 0, conf => <<'END_OF_CONF');
 osmtalk.request_timeout = 60s
 osmtalk.poll_interval = 200ms
 END_OF_CONF
+{
+	local %ENV = (%ENV, $clock->environment);
+	$node->start;
+}
 expect_signals();
 $node->safe_psql('postgres', "CREATE DATABASE $db");
 set_up($node, $db, url => $receiver->url);
 
-# The server may be down, for a moment.
+# The server may be down, for a moment; psql may then be gone before it is given the query.
 sub sql
 {
 	my ($query) = join '', @_;
 	my $result;
 
 	wait_for(sub {
-			my ($status, $stdout) = $node->psql($db, $query, on_error_stop => 1);
-			return $status == 0 && defined($result = $stdout);
+			my ($status, $stdout) = eval { $node->psql($db, $query, on_error_stop => 1) };
+			return defined $status && $status == 0 && defined($result = $stdout);
 		}, $query) or die;
 	return $result;
 }
@@ -160,9 +166,17 @@ my @cases = (
 	[ 'find_pause', 'SELECT FROM osmtalk.paused', \&terminate ],
 	[ 'wait_for_retries', 'osmtalk.wait_for_retry(', \&retried ],
 	[ 'release_waiting', 'SELECT osmtalk.release_waiting(', \&retried ],
-	[ 'note_results', 'SELECT osmtalk.note_results(', \&retried ],
-	[ 'add_to_counters', 'SELECT osmtalk.add_to_counters(' ],
+	[ 'note_results', 'FROM osmtalk.note_results(', \&retried ],
+	[ 'add_to_counters', 'FROM osmtalk.add_to_counters(' ],
 	[ 'find_waiting', 'SELECT osmtalk.find_waiting(', sub { enqueue_by_hand($slot, [ 'endpoint_hash', 1 ]) } ],
+	[ 'follow_clock', 'SELECT osmtalk.follow_clock(', sub {
+			my $from = -s $node->logfile;
+
+			$clock->set(-3600);
+			wait_for(sub { log_since($node, $from) =~ /fault at "SELECT osmtalk.follow_clock/ }, 'the fault');
+			$clock->set(0);
+			return;
+		} ],
 	[ 'put_waiting', 'SELECT osmtalk.put_waiting(', sub {
 			sql("SELECT osmtalk.disable_endpoint(id) FROM osmtalk.endpoints WHERE org_id = 'disabled'");
 			return sql("SELECT osmtalk.send_test_event('disabled')");
@@ -171,13 +185,22 @@ my @cases = (
 			sql("UPDATE osmtalk.endpoints SET state = 'probing', consecutive_failures = 5, next_probe_at = now() WHERE org_id = 'disabled'");
 			return sql("SELECT osmtalk.send_test_event('disabled')");
 		} ],
+	# the origin's only slot is taken: the probe is claimed, and cannot begin
+	[ 'return_probe', 'SELECT osmtalk.return_probe(', sub {
+			setting($node, 'osmtalk.max_in_flight_per_endpoint' => 1);
+			in_flight();
+			wait_for(sub { $holding->let_go; sql('SELECT NOT EXISTS (SELECT FROM osmtalk.outbox)') eq 't' }, 'the origin to have answered', 20) or die;
+			sql("UPDATE osmtalk.endpoints SET state = 'probing', consecutive_failures = 5, next_probe_at = now() WHERE org_id = 'probed'");
+			in_flight();
+			return sql("SELECT osmtalk.send_test_event('probed')");
+		}, sub { setting($node, 'osmtalk.max_in_flight_per_endpoint' => undef) } ],
 	[ 'select_previous', 'SELECT k.number, p.secret', sub {
 			setting($node, 'osmtalk.standard_webhooks_headers' => 'on');
 			sql("SELECT length(osmtalk.rotate_webhook_secret('signed'))") for 1 .. 2;
 			return sql("SELECT osmtalk.send_test_event('signed')");
 		}, sub { setting($node, 'osmtalk.standard_webhooks_headers' => undef) } ],
 	[ 'count_redelivered', 'UPDATE osmtalk.redelivery_counters c', sub { redelivered($earlier) } ],
-	[ 'feed_redeliveries', 'SELECT osmtalk.feed_redeliveries(', sub { redelivered($earlier) } ]);
+	[ 'feed_redeliveries', 'FROM osmtalk.feed_redeliveries(', sub { redelivered($earlier) } ]);
 
 # ---- none is forgotten ----
 
@@ -192,11 +215,12 @@ is_deeply(\@forgotten, [], 'every statement of the worker is tried');
 # ---- one after the other ----
 
 # what is not in the way of sending
-my %aside = map { $_ => 1 } qw(expire_calls apply_retention not_adopted release_waiting find_waiting note_results add_to_counters feed_redeliveries);
+my %aside = map { $_ => 1 } qw(expire_calls apply_retention not_adopted release_waiting find_waiting follow_clock note_results add_to_counters feed_redeliveries);
 
 sql("INSERT INTO osmtalk.org_settings (org_id, default_webhook_url, webhook_retry_schedule) VALUES ('retried', '" . $receiver->url('/fail/500/1') . "', '{300 ms}'),
 	('disabled', '" . $receiver->url('/disabled') . "', '{1 h}'), ('signed', '" . $receiver->url('/signed') . "', NULL)");
 sql("INSERT INTO osmtalk.org_settings VALUES ('held', '" . $holding->url('/hold') . "')");
+sql("INSERT INTO osmtalk.org_settings (org_id, default_webhook_url, webhook_retry_schedule) VALUES ('probed', '" . $holding->url('/hold/probed') . "', '{1 h}')");
 event();
 for my $case (@cases)
 {

@@ -72,6 +72,26 @@ is(state_of($node, $db, event()), 'delivered|2|204|', 'an endpoint can have its 
 goes_to('/reset');
 is((split /\|/, state_of($node, $db, event()))[1], 4, 'no answer is tried again');
 
+# which are, and which are not, by the worker
+schedule('{1 h}');
+for my $status (408, 425, 429, 502)
+{
+	goes_to("/status/$status");
+	like(waits(event()), qr/^retry 1 at/, "$status is");
+}
+goes_to('/status/401');
+is(state_of($node, $db, event()), 'failed|1|401|HTTP 401', '401 is not');
+my %unreachable = (
+	'a name that does not resolve' => 'https://no-such-host.invalid/',
+	'no TLS' => $receiver->url('/') =~ s/^http:/https:/r,
+	'nobody there' => 'http://127.0.0.1:1/');
+for my $what (sort keys %unreachable)
+{
+	sql("UPDATE osmtalk.org_settings SET default_webhook_url = '$unreachable{$what}'");
+	like(waits(event()), qr/^retry 1 at/, "$what is");
+}
+sql('DELETE FROM osmtalk.outbox');
+
 sub due_in
 {
 	my ($event) = @_;
@@ -183,6 +203,77 @@ is_query($node, $db, 'SELECT attempts - delivered - retried - failed FROM osmtal
 ok(wait_for(sub {
 			sql("SELECT (SELECT attempts FROM osmtalk.stat_delivery) = (SELECT count(*) FROM osmtalk.delivery_attempts WHERE url IS NOT NULL)") eq 't' }, 'the statistics', 10), 'and count each attempt');
 is_query($node, $db, "SELECT delivered, failed, (SELECT sum(n) FROM unnest(latencies) n) FROM osmtalk.stat_endpoint WHERE endpoint_id = '$mine'", '1|0|1', 'by endpoint, too');
+
+# ---- five days ----
+
+schedule('{1 h}');
+goes_to('/fail/500/99');
+waits(event());
+ok(wait_for(sub { sql("SELECT consecutive_failures FROM osmtalk.endpoints WHERE id = '" . endpoint('/fail/500/99') . "'") == 1 }, 'the failure'), 'an endpoint fails');
+sql("UPDATE osmtalk.endpoints SET first_failure_at = first_failure_at - interval '5 days' WHERE id = '" . endpoint('/fail/500/99') . "'");
+$node->restart;
+$node->poll_query_until($db, 'SELECT pid IS NOT NULL FROM osmtalk.worker_status') or die;
+waits(event());
+ok(state_is('/fail/500/99', 'disabled'), 'after five days of nothing else, a restart in the middle, it is disabled');
+like(sql("SELECT disabled_reason FROM osmtalk.endpoints WHERE id = '" . endpoint('/fail/500/99') . "'"), qr/^nothing but failures since /, 'it says why');
+
+# ---- the configuration changes while events wait ----
+
+my $shared = $receiver->url('/shared');
+goes_to('/shared');
+sql("INSERT INTO osmtalk.campaigns (id, org_id, name, webhook_url) SELECT id, 'acme', 'x', '$shared' FROM unnest('{cmp_moves,cmp_stays}'::text[]) id");
+sql("SELECT osmtalk.disable_endpoint('" . endpoint('/shared') . "')");
+my ($moves, $stays, $default) = map { sql("SELECT osmtalk.send_test_event('acme', $_)") } qw('cmp_moves' 'cmp_stays' NULL);
+like(waits($_), qr/^enable_endpoint/, 'it waits') for $moves, $stays, $default;
+sql("UPDATE osmtalk.campaigns SET webhook_url = '" . $receiver->url('/moved') . "' WHERE id = 'cmp_moves'");
+is(state_of($node, $db, $moves), 'delivered|1|204|', 'an event goes to the new URL, though others have the old one, which is disabled');
+like(waits($_), qr/^enable_endpoint/, 'those of others wait') for $stays, $default;
+goes_to('/elsewhere');
+is(state_of($node, $db, $default), 'delivered|1|204|', 'likewise that of the organisation');
+like(waits($stays), qr/^enable_endpoint/, 'the other waits');
+sql("DELETE FROM osmtalk.campaigns WHERE id = 'cmp_stays'");
+is(state_of($node, $db, $stays), 'delivered|1|204|', 'until its campaign is gone, and it is the organisation\'s');
+
+goes_to('/gone');
+sql("UPDATE osmtalk.endpoints SET state = 'disabled', disabled_reason = 'it answered 410 Gone' WHERE id = '" . endpoint('/gone') . "'");
+$event = event();
+like(waits($event), qr/^enable_endpoint/, 'an event waits for an endpoint that the rules have disabled');
+sql("UPDATE osmtalk.campaigns SET webhook_retry_schedule = '{5 min}' WHERE id = 'cmp_moves'");
+my $marker = sql("SELECT osmtalk.send_test_event('acme', 'cmp_moves')");
+is(state_of($node, $db, $marker), 'delivered|1|204|', 'another campaign gets another schedule');
+$node->poll_query_until($db, 'SELECT NOT osmtalk.has_releasable()') or die;
+like(waits($event), qr/^enable_endpoint/, '... and it waits on');
+is(scalar(requests($event)), 0, '... unsent');
+sql("SELECT osmtalk.enable_endpoint('" . endpoint('/gone') . "')");
+is(state_of($node, $db, $event), 'delivered|1|204|', 'until the endpoint is enabled');
+sql("UPDATE osmtalk.endpoints SET state = 'disabled', disabled_reason = 'it answered 410 Gone' WHERE id = '" . endpoint('/gone') . "'");
+$event = event();
+waits($event);
+schedule(undef);
+is(state_of($node, $db, $event), 'delivered|1|204|', 'or there is no schedule, and it has its one attempt');
+
+# two sessions at once: one takes the last use of a URL away, the other begins to use it
+my $last = session($node, $db);
+sql("UPDATE osmtalk.campaigns SET webhook_url = '" . $receiver->url('/raced') . "' WHERE id = 'cmp_moves'");
+for my $first (qw(UPDATE INSERT))
+{
+	my %statement = (
+		UPDATE => "UPDATE osmtalk.campaigns SET webhook_url = NULL WHERE id = 'cmp_moves'",
+		INSERT => "INSERT INTO osmtalk.campaigns (id, org_id, name, webhook_url) VALUES ('cmp_raced', 'acme', 'x', '" . $receiver->url('/raced') . "')");
+	my ($second) = grep { $_ ne $first } keys %statement;
+
+	$last->query_safe("BEGIN; $statement{$first}");
+	my $other = session($node, $db);
+	$other->{stdin} .= "$statement{$second};\n";
+	$other->{run}->pump_nb;
+	wait_for(sub { sql("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'") > 0 }, 'the second to wait', 10);
+	$last->query_safe('COMMIT');
+	$other->query_safe('SELECT 1');
+	$other->quit;
+	isnt(endpoint('/raced'), '', "$first first: the endpoint is known");
+	sql("DELETE FROM osmtalk.campaigns WHERE id = 'cmp_raced'; UPDATE osmtalk.campaigns SET webhook_url = '" . $receiver->url('/raced') . "' WHERE id = 'cmp_moves'");
+}
+$last->quit;
 
 is(log_since($node) =~ /terminated by signal/, '', 'no process died');
 $node->stop;

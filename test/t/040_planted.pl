@@ -212,7 +212,7 @@ is(sql(<<'END'), '', 'and the default privileges of whoever installs give nobody
 SELECT string_agg(DISTINCT o.name, ', ') FROM (
 	SELECT oid::regclass::text, relacl FROM pg_class WHERE relnamespace = 'osmtalk'::regnamespace
 	UNION ALL SELECT oid::regprocedure::text, proacl FROM pg_proc WHERE pronamespace = 'osmtalk'::regnamespace
-	UNION ALL SELECT oid::regtype::text, coalesce(typacl, acldefault('T', typowner)) FROM pg_type WHERE typnamespace = 'osmtalk'::regnamespace AND typelem = 0
+	UNION ALL SELECT oid::regtype::text, coalesce(typacl, acldefault('T', typowner)) FROM pg_type WHERE typnamespace = 'osmtalk'::regnamespace AND typelem = 0 AND typrelid = 0
 	UNION ALL SELECT nspname, nspacl FROM pg_namespace WHERE nspname = 'osmtalk') o (name, acl), aclexplode(o.acl) g
  WHERE g.grantee IN (0, 'mallory'::regrole)
 END

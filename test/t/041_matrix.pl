@@ -33,8 +33,8 @@ whole AS (
 	SELECT 'function', p.oid::regprocedure::text, p.proowner, g.grantee, g.privilege_type || CASE WHEN g.is_grantable THEN '*' ELSE '' END, NULL
 	  FROM pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) g WHERE p.pronamespace = 'osmtalk'::regnamespace
 	UNION
-	SELECT 'type', CASE WHEN t.typrelid = 0 THEN t.typname ELSE 'types of rows' END, t.typowner, g.grantee, g.privilege_type || CASE WHEN g.is_grantable THEN '*' ELSE '' END, NULL
-	  FROM pg_type t, aclexplode(coalesce(t.typacl, acldefault('T', t.typowner))) g WHERE t.typnamespace = 'osmtalk'::regnamespace AND t.typelem = 0
+	SELECT 'type', t.typname, t.typowner, g.grantee, g.privilege_type || CASE WHEN g.is_grantable THEN '*' ELSE '' END, NULL
+	  FROM pg_type t, aclexplode(coalesce(t.typacl, acldefault('T', t.typowner))) g WHERE t.typnamespace = 'osmtalk'::regnamespace AND t.typelem = 0 AND t.typrelid = 0
 	UNION
 	SELECT 'schema', 'osmtalk', n.nspowner, g.grantee, g.privilege_type || CASE WHEN g.is_grantable THEN '*' ELSE '' END, NULL
 	  FROM pg_namespace n, aclexplode(coalesce(n.nspacl, acldefault('n', n.nspowner))) g WHERE n.nspname = 'osmtalk'),
@@ -92,7 +92,7 @@ my $text = <<'END';
 # Privileges
 
 Who may do what, as an installation has it: made by `test/t/041_matrix.pl`, which fails if this page differs. `sql/grants.sql`
-says it to the server, [security.md](security.md) why it is so. `PUBLIC` has nothing at all. The owner of everything is
+says it to the server, [security.md](security.md) why it is so. `PUBLIC` has nothing but the types of tables' rows. The owner of everything is
 `osmtalk_owner`; `pg_monitor` is PostgreSQL's own. A list in parentheses names the columns; without one it is the whole table. `…_NN` are the partitions.
 
 END

@@ -86,7 +86,7 @@ for my $name (sort keys %calls)
 
 	is(join(' ', map { $_->{type} } @rows), $name eq 'analyst' ? 'campaign.lead_completed call.analysis_completed' : 'campaign.lead_completed', "$name: its events");
 	is($_->{state}, 'pending', "$name: pending") for @rows;
-	is($_->{reason}, 'It waits: osmtalk.enabled is off.', "$name: why it is") for @rows;
+	is($_->{reason}, 'It waits for osmtalk.enabled: it is off.', "$name: why it is") for @rows;
 	$previews{"$name, $_->{type}"} = $_ for @rows;
 }
 setting($node, 'osmtalk.enabled' => undef);
@@ -119,7 +119,9 @@ sub runs
 	}
 	return;
 }
-delete @ENV{qw(http_proxy HTTP_PROXY all_proxy ALL_PROXY)};
+# what a user may have set is not heeded
+@ENV{qw(http_proxy HTTP_PROXY all_proxy ALL_PROXY)} = ('http://127.0.0.1:1') x 4;
+delete @ENV{qw(no_proxy NO_PROXY)};
 for my $name (sort keys %calls)
 {
 	for my $preview (preview($calls{$name}))

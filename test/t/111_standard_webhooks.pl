@@ -168,7 +168,7 @@ sub secret_is { return sql("SET client_min_messages = error; DELETE FROM osmtalk
 for my $case ([ "'whsec_only_an_example'", 'one that is no base64' ], [ "'a secret of another form'", 'one without the prefix' ], [ "repeat('x', 8192)", 'a long one' ])
 {
 	secret_is($case->[0]);
-	is(sql("SELECT org_id, campaign_id FROM osmtalk.nonstandard_secrets() WHERE campaign_id IS NULL"), 'acme|', "$case->[1]: can be told, without being shown");
+	is(sql("SELECT org_id, campaign_id FROM osmtalk.secret_problems() WHERE problem = 'not standard' AND campaign_id IS NULL"), 'acme|', "$case->[1]: can be told, without being shown");
 	like(sql("SELECT message FROM osmtalk.health() WHERE check_name = 'secrets'"), qr/[1-9] not of the form of Standard Webhooks/, '... by health(), too');
 	$request = request_of($receiver, sql("SELECT osmtalk.send_test_event('acme')"));
 	is(standard_of($request), '', '... and none of the three headers is sent');

@@ -109,7 +109,7 @@ is($total, 60, 'another');
 ok(wait_for(sub { progress($id, 'failed') > 3 }, 'the first of them'), 'it fails again');
 sql('SELECT osmtalk.pause()');
 ok(wait_for(sub { sql('SELECT state FROM osmtalk.worker_status') eq 'paused' }, 'the pause'), 'paused');
-is(progress($id, 'state, failed < total'), 'running|t', '... it is not finished');
+is(progress($id, 'state, failed < total, eta IS NULL'), 'held: nothing is sent|t|t', '... it is not finished');
 is(sql("SELECT count(DISTINCT reason) FROM osmtalk.unsent_events WHERE reason NOT IN ('paused', 'failed')"), 0, '... its events are either dead still or paused');
 sql('SELECT osmtalk.resume()');
 ok(finishes($id), '... and goes on');
@@ -146,6 +146,38 @@ $session->query_safe("BEGIN; SELECT osmtalk.cancel_redelivery($id)");
 ok(finishes($id), 'a cancellation that is not committed is none');
 $session->query_safe('ROLLBACK');
 $session->quit;
+
+# ---- events that a session has locked, which stays in its transaction, hold up themselves alone ----
+
+sql("INSERT INTO osmtalk.org_settings (org_id, default_webhook_url) VALUES ('other', '" . $receiver->url('/status/500') . "')");
+dead(40);
+sql("SELECT osmtalk.send_test_event('other') FROM generate_series(1, 20)");
+sql('SELECT osmtalk.wait_until_drained()') eq 't' or die 'not drained';
+goes_to('/');
+sql("UPDATE osmtalk.org_settings SET default_webhook_url = '" . $receiver->url . "' WHERE org_id = 'other'");
+my @locked = split /\n/, sql("SELECT event_id FROM osmtalk.deliveries WHERE state = 'failed' AND org_id = 'acme' ORDER BY event_id LIMIT 3 OFFSET 10");
+$session = session($node, $db);
+$session->query_safe("BEGIN; SELECT osmtalk.redeliver(id) FROM unnest('{" . join(',', @locked) . "}'::text[]) id");
+my ($of_acme) = redeliver("state => 'failed', org_id => 'acme', rate => 100");
+my ($of_other) = redeliver("state => 'failed', org_id => 'other', rate => 50");
+ok(finishes($of_other), 'a redelivery that has nothing to do with them');
+ok(wait_for(sub { progress($of_acme, 'done') == 37 }, 'the others', 20), 'the other events of theirs');
+is(progress($of_acme, 'state, waiting, not_enqueued, already_waiting + removed + without_url + failed'), 'running|3|3|0', '... they themselves wait');
+is(sql("SELECT count(*) FROM osmtalk.deliveries WHERE event_id IN ('" . join("', '", @locked) . "') AND state = 'failed'"), 3, '... and are what they were');
+my $since = sql("SELECT clock_timestamp()");
+for (1 .. 20)
+{
+	request_of($receiver, sql("SELECT osmtalk.send_test_event('acme')"))->{seq} or die;
+}
+my $slowest = sql("SELECT max(extract(epoch FROM a.started_at - e.created_at)) FROM osmtalk.events e JOIN osmtalk.delivery_attempts a ON a.event_id = e.id WHERE e.created_at > '$since'");
+cmp_ok($slowest, '<', 0.3, '... new events do not');
+$session->query_safe("ROLLBACK; BEGIN; SELECT osmtalk.redeliver('$locked[2]')");
+ok(wait_for(sub { progress($of_acme, 'done') == 39 }, 'two of them'), 'those that are free again go');
+$session->query_safe('COMMIT');
+ok(finishes($of_acme), 'and then the last');
+is(progress($of_acme, 'total - done - already_waiting, failed + removed + without_url'), '0|0', 'all of them are accounted for');
+is(sql("SELECT count(*) FROM osmtalk.dead_letters"), 0, 'nothing is dead any more');
+is(sql('SELECT count(*) FROM osmtalk.redelivery_events'), 0, 'nothing is left in any list');
 
 # ---- copies ----
 
@@ -185,4 +217,27 @@ sql('SELECT osmtalk.resume()');
 ok(finishes($id), 'the original goes on by itself');
 
 unlike(log_since($node), qr/terminated by signal|PANIC|redeliveries cannot go on/, 'nothing else happened');
+
+# ---- a row of counters that a session has locked: the log says it once ----
+
+dead(40);
+sql("UPDATE osmtalk.org_settings SET default_webhook_url = '" . $receiver->url('/status/500') . "' WHERE org_id = 'other'");
+sql("SELECT osmtalk.send_test_event('other') FROM generate_series(1, 60)");
+sql('SELECT osmtalk.wait_until_drained()') eq 't' or die 'not drained';
+goes_to('/');
+sql("UPDATE osmtalk.org_settings SET default_webhook_url = '" . $receiver->url . "' WHERE org_id = 'other'");
+$session->query_safe("BEGIN; SELECT * FROM osmtalk.redeliver_matching(state => 'failed', org_id => 'acme', rate => 1000, dry_run => false); COMMIT;
+	BEGIN; SELECT FROM osmtalk.redelivery_counters WHERE redelivery_id = (SELECT max(id) FROM osmtalk.redeliveries) FOR UPDATE");
+$of_acme = sql('SELECT max(id) FROM osmtalk.redeliveries');
+my $before = progress($of_acme, 'not_enqueued');
+($of_other) = redeliver("state => 'failed', org_id => 'other', rate => 20");
+ok(finishes($of_other), 'a redelivery beside one whose counters are locked');
+is(progress($of_acme, 'not_enqueued'), $before, '... which stays where it is');
+my @said = log_since($node) =~ /redeliveries (cannot go on|go on)/g;
+is("@said", 'cannot go on', '... the log says so once');
+$session->query_safe('ROLLBACK');
+ok(finishes($of_acme), 'it goes on when they are free');
+ok(wait_for(sub { @said = log_since($node) =~ /redeliveries (cannot go on|go on)/g; @said == 2 }, 'the log', 10), '... and the log says that');
+is("@said", 'cannot go on go on', '... once');
+$session->quit;
 done_testing();

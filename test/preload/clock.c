@@ -4,7 +4,7 @@
  *
  * Preloaded (LD_PRELOAD) into the server alone.  The time of day is that of the
  * system and the nanoseconds that the first eight bytes of the file named by
- * CHAOS_CLOCK say at that moment.  The monotonic clock, which a step of a
+ * OSMTALK_CLOCK say at that moment.  The monotonic clock, which a step of a
  * system's clock leaves alone too, and the kernel's own timers are as they are.
  */
 #define _GNU_SOURCE
@@ -24,7 +24,7 @@ static const int64_t *offset = NULL;
 __attribute__((constructor)) static void
 open_clock(void)
 {
-	const char *name = getenv("CHAOS_CLOCK");
+	const char *name = getenv("OSMTALK_CLOCK");
 	void *map = MAP_FAILED;
 	int fd = name != NULL ? open(name, O_RDONLY | O_CLOEXEC) : -1;
 
