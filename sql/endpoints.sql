@@ -369,8 +369,12 @@ BEGIN
 		   consecutive_failures = 0, first_failure_at = NULL, probes = 0,
 		   disabled_at = NULL, disabled_by = NULL, disabled_reason = NULL,
 		   -- of one that is probed when it takes an event
-		   notice = CASE WHEN e.state <> 'healthy' AND (e.state <> 'disabled' OR e.disabled_by IS NOT NULL)
-						 THEN json_build_object('type', 'endpoint.recovered', 'endpoint_id', e.id, 'org_id', e.org_id) END
+		   notice = CASE
+			WHEN e.state = 'healthy' THEN e.notice
+			WHEN e.state <> 'disabled' OR e.disabled_by IS NOT NULL
+				THEN json_build_object('type', 'endpoint.recovered', 'endpoint_id', e.id, 'org_id', e.org_id)
+			WHEN e.notice ->> 'type' = 'event.failed' THEN e.notice
+		   END
 	 WHERE e.id = enable_endpoint.endpoint_id AND osmtalk.sees_org(e.org_id);
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'there is no endpoint "%"', endpoint_id
