@@ -59,17 +59,17 @@ COMMENT ON FUNCTION osmtalk.endpoint_id(text, text) IS
 -- which campaigns have a URL, of thousands
 CREATE INDEX campaigns_endpoint_id_idx ON osmtalk.campaigns (osmtalk.endpoint_id(org_id, webhook_url)) WHERE webhook_url <> '';
 
-CREATE FUNCTION osmtalk.is_configured(org_id text, url text) RETURNS boolean
+CREATE FUNCTION osmtalk.is_configured(org_id text, endpoint_id text) RETURNS boolean
 LANGUAGE sql STABLE
 BEGIN ATOMIC
 	SELECT EXISTS (SELECT FROM osmtalk.org_settings s
-					WHERE s.org_id = is_configured.org_id AND s.default_webhook_url = is_configured.url)
+					WHERE s.org_id = is_configured.org_id
+					  AND osmtalk.endpoint_id(s.org_id, nullif(s.default_webhook_url, '')) = is_configured.endpoint_id)
 		OR EXISTS (SELECT FROM osmtalk.campaigns c
-					WHERE osmtalk.endpoint_id(c.org_id, c.webhook_url) = osmtalk.endpoint_id(is_configured.org_id, is_configured.url)
-					  AND c.webhook_url <> '');
+					WHERE osmtalk.endpoint_id(c.org_id, c.webhook_url) = is_configured.endpoint_id AND c.webhook_url <> '');
 END;
 COMMENT ON FUNCTION osmtalk.is_configured(text, text) IS
-'Internal: whether the organisation, or a campaign of it, has that URL';
+'Internal: whether the organisation, or a campaign of it, has the URL of that endpoint';
 
 /*
  * What waits for an endpoint is looked at again, each event by what the
@@ -106,7 +106,7 @@ BEGIN
 		PERFORM osmtalk.refuse_trigger(TG_RELID);
 	END IF;
 	IF TG_OP = 'TRUNCATE' THEN
-		DELETE FROM osmtalk.endpoints e WHERE NOT osmtalk.is_configured(e.org_id, e.url);
+		DELETE FROM osmtalk.endpoints e WHERE NOT osmtalk.is_configured(e.org_id, e.id);
 		RETURN NULL;
 	END IF;
 	-- a URL can hold a token: no statement has it among its parameters
@@ -118,9 +118,12 @@ BEGIN
 			ON CONFLICT DO NOTHING;
 		END IF;
 		IF TG_OP <> 'INSERT' THEN
-			-- where there was none, its events went to the organisation's
-			old_id := coalesce(osmtalk.endpoint_id(OLD.org_id, nullif(OLD.webhook_url, '')),
-							   (SELECT osmtalk.endpoint_id(s.org_id, s.default_webhook_url) FROM osmtalk.org_settings s WHERE s.org_id = OLD.org_id));
+			old_id := osmtalk.endpoint_id(OLD.org_id, nullif(OLD.webhook_url, ''));
+			IF old_id IS NULL THEN
+				-- where there was none, its events went to the organisation's
+				SELECT osmtalk.endpoint_id(s.org_id, s.default_webhook_url) INTO old_id
+				  FROM osmtalk.org_settings s WHERE s.org_id = OLD.org_id;
+			END IF;
 		END IF;
 	ELSE
 		IF TG_OP <> 'DELETE' THEN
@@ -137,11 +140,11 @@ BEGIN
 		RETURN NULL;
 	END IF;
 	PERFORM osmtalk.look_again_at(old_id);
-	PERFORM FROM osmtalk.endpoints e WHERE e.id = old_id AND NOT osmtalk.is_configured(e.org_id, e.url);
+	PERFORM FROM osmtalk.endpoints e WHERE e.id = old_id AND NOT osmtalk.is_configured(e.org_id, e.id);
 	IF FOUND THEN
 		-- who has just configured it, and not committed yet, is waited for, and then seen
 		PERFORM FROM osmtalk.endpoints e WHERE e.id = old_id FOR UPDATE;
-		DELETE FROM osmtalk.endpoints e WHERE e.id = old_id AND NOT osmtalk.is_configured(e.org_id, e.url);
+		DELETE FROM osmtalk.endpoints e WHERE e.id = old_id AND NOT osmtalk.is_configured(e.org_id, e.id);
 	END IF;
 	RETURN NULL;
 END
