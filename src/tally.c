@@ -272,6 +272,14 @@ tell(OsmtalkStatement *statement, const Datum *rows, const bool *isnull, Part **
 	SPI_freetuptable(SPI_tuptable);
 }
 
+/* Whether it is to be told now, and notes in it whether it will be; what is no news is, in a way. */
+static bool
+is_told_now(Part *part, bool is_news, bool locked_too)
+{
+	part->told = locked_too || !part->locked || !is_news;
+	return part->told && is_news;
+}
+
 static void
 tell_health(bool locked_too)
 {
@@ -287,10 +295,8 @@ tell_health(bool locked_too)
 	while ((t = hash_seq_search(&status)) != NULL)
 	{
 		Health *h = &t->health;
-		bool is_news = h->failures > 0 || h->ailing;
 
-		h->part.told = locked_too || !h->part.locked || !is_news;
-		if (!h->part.told || !is_news)
+		if (!is_told_now(&h->part, h->failures > 0 || h->ailing, locked_too))
 			continue;
 		make_health_row(h, id_of(t), rows + n * note_results.nargs, isnull + n * note_results.nargs);
 		parts[n++] = &h->part;
@@ -314,15 +320,13 @@ tell_counts(bool locked_too)
 	{
 		Counts *c = &t->counts;
 
-		c->part.told = locked_too || !c->part.locked || c->attempts == 0;
-		if (!c->part.told || c->attempts == 0)
+		if (!is_told_now(&c->part, c->attempts > 0, locked_too))
 			continue;
 		make_counts_row(c, id_of(t), rows + n * add_to_counters.nargs);
 		parts[n++] = &c->part;
 	}
 	/* last, for each worker writes that row */
-	all.part.told = locked_too || !all.part.locked || all.attempts == 0;
-	if (all.part.told && all.attempts > 0)
+	if (is_told_now(&all.part, all.attempts > 0, locked_too))
 	{
 		make_counts_row(&all, "", rows + n * add_to_counters.nargs);
 		parts[n++] = &all.part;

@@ -5,7 +5,7 @@
 \set ON_ERROR_STOP on
 BEGIN;
 SET LOCAL search_path = public;
-SELECT plan(49);
+SELECT plan(52);
 
 INSERT INTO osmtalk.org_settings (org_id, default_webhook_url, webhook_secret) VALUES ('org', 'https://org.example/token', 'a secret of the organisation'), ('quiet', NULL, NULL);
 INSERT INTO osmtalk.campaigns (id, org_id, name) VALUES ('cmp', 'org', 'Campaign');
@@ -118,6 +118,16 @@ INSERT INTO osmtalk.events (id, type, org_id, body) SELECT 'evt_' || i, 't', 'or
 INSERT INTO osmtalk.outbox (id, event_id, endpoint_hash) SELECT i, 'evt_' || i, 7 + i % 2 FROM generate_series(1, 8) i;
 INSERT INTO osmtalk.outbox (id, event_id, endpoint_hash, origin) VALUES (9, 'evt_9', 8, '1/1');
 SELECT matches(pg_temp.of('adoption'), '^warn \| This database is a copy: 1 events and 1 undecided calls', 'also at the end of a queue');
+ROLLBACK TO s;
+
+SET LOCAL client_min_messages = error;
+INSERT INTO osmtalk.calls (id, org_id) VALUES ('call_open', 'org');
+SELECT matches(pg_temp.of('stale_calls'), '^ok \| No call is open for over an hour\.$', 'a call that was placed just now');
+SET LOCAL session_replication_role = replica;
+UPDATE osmtalk.calls SET placed_at = now() - interval '61 min' WHERE id = 'call_open';
+SET LOCAL session_replication_role = origin;
+SELECT matches(pg_temp.of('stale_calls'), '^warn \| 1 calls were placed over an hour ago, .* \| SELECT \* FROM osmtalk\.stale_calls;', 'one that nobody has ended');
+SELECT is(pg_temp.others('stale_calls'), NULL, 'nothing else');
 ROLLBACK TO s;
 
 -- ---- configuration ----

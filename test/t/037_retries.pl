@@ -106,6 +106,12 @@ ok($due >= 900 && $due < 905, "Retry-After in seconds ($due)");
 goes_to('/after/500/7200');
 $due = due_in(event());
 ok($due >= 2 * 480 && $due < 2 * 720 + 5, "no more than twice the pause ($due)");
+for my $seconds ('10000000000000', '9223372036854775807', '-5')
+{
+	goes_to("/after/500/$seconds");
+	$due = due_in(event());
+	ok($due >= 480 && $due < 2 * 720 + 5, "whatever a receiver says ($seconds: $due)");
+}
 my $date = sql(q{SELECT to_char(now() AT TIME ZONE 'GMT' + interval '15 min', 'Dy, DD Mon YYYY HH24:MI:SS "GMT"')}) =~ s/ /%20/gr;
 goes_to("/after/500/$date");
 $due = due_in(event());
@@ -122,7 +128,7 @@ is_query($node, $db, 'SELECT osmtalk.wait_until_drained()', 't', 'it is not due'
 my $notices = $listener->query('SELECT 1');
 my $before = $receiver->count;
 my @waiting = split /\n/, sql('SELECT event_id FROM osmtalk.outbox ORDER BY id');
-is(scalar(@waiting), 4, 'four wait');
+is(scalar(@waiting), 7, 'seven wait');
 goes_to('/');
 $node->restart;
 $node->poll_query_until($db, 'SELECT pid IS NOT NULL FROM osmtalk.worker_status') or die;
@@ -184,8 +190,12 @@ goes_to('/mine');
 my $mine = endpoint('/mine');
 sql("SELECT osmtalk.disable_endpoint('$mine', 'in repair')");
 $event = event();
+like(($node->psql($db, "SELECT osmtalk.redeliver('$event')"))[2], qr/NOTICE:  the event is in the outbox already/, 'redeliver() says that it is there');
 is(waits($event), 'enable_endpoint(): the endpoint is disabled, in repair', 'what is disabled by hand is, schedule or not');
 is_query($node, $db, "SELECT state, consecutive_failures FROM osmtalk.stat_endpoint WHERE endpoint_id = '$mine' AND waiting = 1", 'disabled|0', 'stat_endpoint says so');
+my $dead = sql("SELECT event_id FROM osmtalk.dead_letters ORDER BY created_at DESC LIMIT 1");
+like(($node->psql($db, "SELECT osmtalk.redeliver('$dead')"))[2], qr/NOTICE:  the event waits: its endpoint is disabled\nHINT:  SELECT osmtalk\.enable_endpoint\('$mine'\);/, '... and what keeps one that is sent again');
+sql("DELETE FROM osmtalk.outbox WHERE event_id = '$dead'");
 sql("SELECT osmtalk.enable_endpoint('$mine')");
 is(state_of($node, $db, $event), 'delivered|1|204|', 'and goes out when it is enabled');
 like(($node->psql($db, "SELECT osmtalk.enable_endpoint('ep_none')"))[2], qr/there is no endpoint "ep_none"/, 'an unknown one');
